@@ -1,0 +1,178 @@
+// Owns the SIMD vocabulary: one register of values (Vec), several registers that travel together (Pack), and masks.
+//
+// Everything is written with the vector extension that GCC and Clang share; the width follows the target's registers,
+// as wider vectors are split badly by the compiler. REAL and REAL_BITS are defined by the printed kernel.
+#ifndef SYMBOLIC_MATRICES_VECTOR_HPP
+#define SYMBOLIC_MATRICES_VECTOR_HPP
+
+#define SM_INLINE __attribute__((always_inline)) inline
+#define SM_UNROLL _Pragma("GCC unroll 32")
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#define SM_AVX512 1
+#define SM_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define SM_VECTOR_BYTES 32
+#else
+#define SM_VECTOR_BYTES 16
+#endif
+
+namespace symbolic_matrices {
+
+typedef __INT32_TYPE__ int32;
+typedef __INT64_TYPE__ int64;
+
+#if REAL_BITS == 32
+typedef int32 Integer;
+#else
+typedef int64 Integer;
+#endif
+
+typedef REAL Vec __attribute__((vector_size(SM_VECTOR_BYTES)));
+typedef Integer Bits __attribute__((vector_size(SM_VECTOR_BYTES)));  // integers, or a mask of 0 and -1, lane by lane
+
+constexpr int lanes = SM_VECTOR_BYTES / sizeof(REAL);
+
+SM_INLINE Vec splat(REAL value) { return value - Vec{}; }  // folds to a broadcast: x - 0 is x for every x
+SM_INLINE Bits splat_bits(Integer value) { return value - Bits{}; }
+
+// A cast between vectors of one size keeps the bits.
+SM_INLINE Bits bits_of(Vec x) { return (Bits)x; }
+SM_INLINE Vec vec_of(Bits x) { return (Vec)x; }
+SM_INLINE Vec to_vec(Bits x) { return __builtin_convertvector(x, Vec); }
+
+SM_INLINE Vec select(Bits mask, Vec yes, Vec no) { return mask ? yes : no; }
+SM_INLINE Bits select(Bits mask, Bits yes, Bits no) { return mask ? yes : no; }
+SM_INLINE REAL select(bool mask, REAL yes, REAL no) { return mask ? yes : no; }
+
+// Bits 0, 1, 2, ... in lane order.
+SM_INLINE Bits lane_numbers() {
+    Bits result{};
+    SM_UNROLL for (int l = 0; l < lanes; ++l) result[l] = l;
+    return result;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Flags: a mask that is only ever tested as a whole. AVX-512 has registers for it, which the extension cannot reach.
+
+#ifdef SM_AVX512
+typedef unsigned int Flags;
+SM_INLINE Flags not_at_least(Vec a, Vec b) {  // !(a >= b), hence true for a NaN on either side
+    Flags flags;
+#if REAL_BITS == 32
+    asm("vcmpngeps %1, %2, %0" : "=k"(flags) : "v"(b), "v"(a));
+#else
+    asm("vcmpngepd %1, %2, %0" : "=k"(flags) : "v"(b), "v"(a));
+#endif
+    return flags;
+}
+SM_INLINE bool any(Flags flags) { return flags != 0; }
+SM_INLINE bool any_bit(Bits mask) { return any(not_at_least(splat(0), vec_of(mask & bits_of(splat(1))))); }
+#else
+typedef Bits Flags;
+SM_INLINE Flags not_at_least(Vec a, Vec b) { return ~(a >= b); }
+SM_INLINE bool any(Flags flags) {
+#if defined(__AVX__)
+    typedef float Floats __attribute__((vector_size(32)));
+    return __builtin_ia32_movmskps256((Floats)flags) != 0;
+#elif defined(__SSE2__)
+    typedef float Floats __attribute__((vector_size(16)));
+    return __builtin_ia32_movmskps((Floats)flags) != 0;
+#else
+    typedef int64 Halves __attribute__((vector_size(SM_VECTOR_BYTES)));
+    const Halves halves = (Halves)flags;
+    return (halves[0] | halves[1]) != 0;
+#endif
+}
+SM_INLINE bool any_bit(Bits mask) { return any(mask); }
+#endif
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Packs: N registers with the arithmetic of one number. The printed formula computes with them, so that it evaluates
+// several columns (or several registers of rows) at once and shares what they have in common.
+
+template <int N>
+struct PackMask {
+    Bits part[N];
+};
+
+template <int N>
+struct Pack {
+    Vec part[N];
+
+    SM_INLINE Pack() : part{} {}
+    SM_INLINE Pack(REAL value) {
+        SM_UNROLL for (int q = 0; q < N; ++q) part[q] = splat(value);
+    }
+
+    SM_INLINE Pack operator-() const {
+        Pack result;
+        SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = -part[q];
+        return result;
+    }
+
+#define SM_ARITHMETIC(op)                                                                       \
+    friend SM_INLINE Pack operator op(const Pack& a, const Pack& b) {                           \
+        Pack result;                                                                            \
+        SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = a.part[q] op b.part[q];          \
+        return result;                                                                          \
+    }                                                                                           \
+    friend SM_INLINE Pack& operator op##=(Pack& a, const Pack& b) {                             \
+        SM_UNROLL for (int q = 0; q < N; ++q) a.part[q] = a.part[q] op b.part[q];               \
+        return a;                                                                               \
+    }
+    SM_ARITHMETIC(+)
+    SM_ARITHMETIC(-)
+    SM_ARITHMETIC(*)
+    SM_ARITHMETIC(/)
+#undef SM_ARITHMETIC
+
+#define SM_COMPARISON(op)                                                                       \
+    friend SM_INLINE PackMask<N> operator op(const Pack& a, const Pack& b) {                    \
+        PackMask<N> result;                                                                     \
+        SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = a.part[q] op b.part[q];          \
+        return result;                                                                          \
+    }
+    SM_COMPARISON(<)
+    SM_COMPARISON(<=)
+    SM_COMPARISON(>)
+    SM_COMPARISON(>=)
+    SM_COMPARISON(==)
+    SM_COMPARISON(!=)
+#undef SM_COMPARISON
+};
+
+#define SM_LOGIC(op)                                                                            \
+    template <int N>                                                                            \
+    SM_INLINE PackMask<N> operator op(const PackMask<N>& a, const PackMask<N>& b) {             \
+        PackMask<N> result;                                                                     \
+        SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = a.part[q] op b.part[q];          \
+        return result;                                                                          \
+    }
+SM_LOGIC(&)
+SM_LOGIC(|)
+SM_LOGIC(^)
+#undef SM_LOGIC
+
+template <int N>
+SM_INLINE PackMask<N> operator!(const PackMask<N>& a) {
+    PackMask<N> result;
+    SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = ~a.part[q];
+    return result;
+}
+
+template <int N>
+SM_INLINE Pack<N> select(const PackMask<N>& mask, const Pack<N>& yes, const Pack<N>& no) {
+    Pack<N> result;
+    SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = select(mask.part[q], yes.part[q], no.part[q]);
+    return result;
+}
+
+// A number as a value of the formula's type.
+template <class V>
+SM_INLINE V splat(REAL value) {
+    return V(value);
+}
+
+}  // namespace symbolic_matrices
+#endif
