@@ -171,7 +171,14 @@ def _warn_of_unwritable_cache(folder: Path, reason: str) -> None:
 
 def cache_key(source: str, compiler: Compiler) -> str:
     """Everything that determines the machine code, as a short name."""
-    parts = (source, _headers_digest(), *compiler_flags(compiler), *compiler.command, compiler.version, processor())
+    parts = (
+        source,
+        _headers_digest(),
+        *compiler_flags(compiler),
+        *compiler.command,
+        compiler.version,
+        processor(),
+    )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

@@ -14,7 +14,7 @@ REALS = {"float32": ("float", 32), "float64": ("double", 64)}
 def source(body: str, reduction: str, dtype: str, name: str = "kernel") -> str:
     real, bits = REALS[dtype]
     return (
-        f"// test of {reduction}\n#define REAL {real}\n#define REAL_BITS {bits}\n#include \"reduce.hpp\"\n"
+        f'// test of {reduction}\n#define REAL {real}\n#define REAL_BITS {bits}\n#include "reduce.hpp"\n'
         f"struct Formula {{\n{body}\n}};\nSM_KERNEL({name}, Formula, {reduction})\n"
     )
 
@@ -52,7 +52,9 @@ def run(kernel: cpu.NativeKernel, rows: np.ndarray, columns: np.ndarray, *parame
     inputs = []
     for array in arrays:
         strides = [stride // array.itemsize for stride in array.strides]
-        own = [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
+        own = [
+            0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)
+        ]
         batch_strides = [0] * (len(batch_shape) - len(own)) + own
         inputs.append(cpu.Input(array, array.ctypes.data, strides[-2], batch_strides))
     cpu.run(

@@ -151,9 +151,7 @@ def load_kernel(source: str, name: str) -> NativeKernel:
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
     traits = _NativeTraits()
     getattr(library, f"{name}_traits")(ctypes.byref(traits))
-    return NativeKernel(
-        run, merge, traits.group_rows, traits.state_bytes, traits.row_bytes, traits.out_dim
-    )
+    return NativeKernel(run, merge, traits.group_rows, traits.state_bytes, traits.row_bytes, traits.out_dim)
 
 
 def choose_split(kernel: NativeKernel, rows: int, columns: int, batches: int, thread_count: int) -> Split:
@@ -217,7 +215,9 @@ def run(kernel: NativeKernel, arguments: Arguments) -> None:
     if pairs <= INLINE_PAIRS or (count == 1 and not is_long):
         outcomes = [kernel.run(native.address)]
     else:
-        outcomes = threads.run_on_threads(lambda: kernel.run(native.address), count, native.cancel, not is_long)
+        outcomes = threads.run_on_threads(
+            lambda: kernel.run(native.address), count, native.cancel, not is_long
+        )
     if _OUT_OF_MEMORY in outcomes:
         raise MemoryError(f"No memory to stage {split.row_block} rows of {kernel.row_bytes} bytes.")
     if split.column_splits > 1:

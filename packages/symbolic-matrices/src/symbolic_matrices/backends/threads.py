@@ -102,7 +102,9 @@ def set_num_threads(count: int) -> None:
     _num_threads = _checked(count if isinstance(count, int) else 0, repr(count))
 
 
-def run_on_threads(job: Callable[[], int], count: int, cancel: Callable[[], None], join_in: bool) -> list[int]:
+def run_on_threads(
+    job: Callable[[], int], count: int, cancel: Callable[[], None], join_in: bool
+) -> list[int]:
     """Run a job ``count`` times at once and return what the runs return.
 
     With ``join_in``, the calling thread takes one of the runs. Without, it only waits and so hears Ctrl-C, since Python
@@ -134,7 +136,7 @@ def run_on_threads(job: Callable[[], int], count: int, cancel: Callable[[], None
     for result in finished:
         if isinstance(result, BaseException):
             raise result
-    return finished
+    return [result for result in finished if isinstance(result, int)]
 
 
 def _next(results: queue.SimpleQueue[int | BaseException]) -> int | BaseException:

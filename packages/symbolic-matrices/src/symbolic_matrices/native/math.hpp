@@ -51,19 +51,13 @@ SM_INLINE Vec polynomial(const REAL (&coefficients)[count], Vec x) {
 
 // x limited to [lowest, highest]; NaN stays NaN.
 SM_INLINE Vec limit(Vec x, REAL lowest, REAL highest) {
-    x = x < lowest ? splat(lowest) : x;
-    return x > highest ? splat(highest) : x;
+    return smaller(splat(highest), larger(splat(lowest), x));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // exp and exp2: x = n + r in units of log 2, a polynomial in |r| <= 1/2, times 2^n.
 
 #ifdef SM_AVX512
-#if REAL_BITS == 32
-#define SM_SUFFIX "ps"
-#else
-#define SM_SUFFIX "pd"
-#endif
 SM_INLINE Vec nearest_integer(Vec x) {
     Vec n;
     asm("vrndscale" SM_SUFFIX " $8, %1, %0" : "=v"(n) : "v"(x));

@@ -121,13 +121,11 @@ class Workspace {
 
 template <class Formula, class Reduction>
 class Kernel {
-    static constexpr bool wide_rows = Formula::row_dim > 12;  // too many values for the registers
-    static constexpr bool wide_values = Formula::dim > 8;
-    static constexpr int R = 1;
-    static constexpr int C = Reduction::columns_at_once > 1 ? Reduction::columns_at_once
-                             : wide_rows                    ? 8
-                             : wide_values                  ? 4
-                                                            : 1;
+#ifndef RR
+#define RR 1
+#endif
+    static constexpr int R = RR;
+    static constexpr int C = Reduction::columns_at_once;
     static constexpr int group_rows = R * lanes;
     static constexpr int64 column_bytes = sizeof(REAL) * (Formula::column_dim > 0 ? Formula::column_dim : 1);
     // A tile stays in the L1 cache, and a plain sum over it loses little.

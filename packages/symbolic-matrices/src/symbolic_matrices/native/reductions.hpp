@@ -32,7 +32,10 @@ SM_INLINE void add_exactly(Vec& sum, Vec& error, Vec term) {
 
 template <int dim>
 struct Sum {
-    static constexpr int columns_at_once = 1;
+#ifndef CC
+#define CC 1
+#endif
+    static constexpr int columns_at_once = CC;
     static constexpr int out_dim = dim;
 
     template <int R>
@@ -121,10 +124,10 @@ struct ExponentialSums {
             SM_UNROLL for (int u = 0; u < R; ++u) {
                 const Vec* exponent = this->value[0].part + u * C;
                 Vec highest = exponent[0];
-                SM_UNROLL for (int c = 1; c < C; ++c) highest = exponent[c] > highest ? exponent[c] : highest;
+                SM_UNROLL for (int c = 1; c < C; ++c) highest = larger(exponent[c], highest);
                 highest = highest * log2_e;
                 const Vec before = tile.largest[u];
-                tile.largest[u] = highest > before ? highest : before;
+                tile.largest[u] = larger(highest, before);
                 const Vec from = origin(tile.largest[u]);
                 const Vec shrink = exp2(before - from);
                 Vec term[C];
@@ -148,7 +151,7 @@ struct ExponentialSums {
     template <int R>
     SM_INLINE static void add(State<R>& state, int u, Vec largest, const Vec (&sum)[1 + weights][R]) {
         const Vec before = state.largest[u];
-        state.largest[u] = largest > before ? largest : before;
+        state.largest[u] = larger(largest, before);
         const Vec from = origin(state.largest[u]);
         const Vec shrink = exp2(before - from), other_shrink = exp2(largest - from);
         for (int k = 0; k <= weights; ++k) {

@@ -1,0 +1,46 @@
+"""Matrices given by a formula, never stored: fast, differentiable reductions for NumPy, PyTorch and CuPy."""
+
+from __future__ import annotations
+
+from .backends.threads import get_num_threads, set_num_threads
+from .compilation import clear_cache
+from .errors import (
+    ArrayTypeError,
+    AxisError,
+    BackendError,
+    CacheWarning,
+    CompilationError,
+    CompilerNotFoundError,
+    EmptyReductionError,
+    ShapeError,
+    SlowBackendWarning,
+    SymbolicMatricesError,
+    SymbolicMatricesWarning,
+)
+from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
+from .profiling import Profile
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArrayTypeError",
+    "AxisError",
+    "BackendError",
+    "CacheWarning",
+    "CompilationError",
+    "CompilerNotFoundError",
+    "EmptyReductionError",
+    "LazyTensor",
+    "Pm",
+    "Profile",
+    "ShapeError",
+    "SlowBackendWarning",
+    "SymbolicMatricesError",
+    "SymbolicMatricesWarning",
+    "SymbolicReduction",
+    "Vi",
+    "Vj",
+    "clear_cache",
+    "get_num_threads",
+    "set_num_threads",
+]

@@ -1,0 +1,240 @@
+"""Owns everything that differs between NumPy, PyTorch and CuPy: one class each, found by the type of an array.
+
+No library is imported here but NumPy: a PyTorch tensor can only exist once the user has imported PyTorch.
+"""
+
+from __future__ import annotations
+
+import abc
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .errors import ArrayTypeError
+
+Array: TypeAlias = Any  # numpy.ndarray, torch.Tensor or cupy.ndarray
+
+
+@dataclass(frozen=True)
+class RealType:
+    """A real number format: its name in all array libraries, its C spelling and its size in bytes."""
+
+    name: str
+    spelling: str
+    itemsize: int
+
+
+REAL_TYPES = {row.name: row for row in (RealType("float32", "float", 4), RealType("float64", "double", 8))}
+
+
+class ArrayLibrary(abc.ABC):
+    """What the engine asks of an array library."""
+
+    name: str  # also the name of the module
+
+    @property
+    def namespace(self) -> ModuleType:
+        """The library's module: already imported, since one of its arrays exists."""
+        return sys.modules[self.name]
+
+    @abc.abstractmethod
+    def dtype_name(self, array: Array) -> str: ...
+
+    @abc.abstractmethod
+    def device(self, array: Array) -> str: ...
+
+    @abc.abstractmethod
+    def pointer(self, array: Array) -> int:
+        """Address of the first element."""
+
+    @abc.abstractmethod
+    def strides(self, array: Array) -> tuple[int, ...]:
+        """Strides, counted in elements."""
+
+    @abc.abstractmethod
+    def contiguous(self, array: Array) -> Array: ...
+
+    @abc.abstractmethod
+    def detach(self, array: Array) -> Array:
+        """The same memory, outside of any differentiation graph."""
+
+    @abc.abstractmethod
+    def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array: ...
+
+    @abc.abstractmethod
+    def convert(self, value: Any, dtype_name: str, device: str) -> Array:
+        """Make an array of this library from a number, a sequence or an array, or change its dtype and device."""
+
+    @abc.abstractmethod
+    def astype(self, array: Array, dtype_name: str) -> Array: ...
+
+    @abc.abstractmethod
+    def stable_argsort(self, array: Array, axis: int) -> Array: ...
+
+    @abc.abstractmethod
+    def gather(self, array: Array, indices: Array, axis: int) -> Array:
+        """``take_along_axis``."""
+
+    @abc.abstractmethod
+    def integers(self, start: int, stop: int, device: str) -> Array:
+        """start, start + 1, ..., stop - 1 as int64."""
+
+    def full(self, shape: Sequence[int], value: float, dtype_name: str, device: str) -> Array:
+        array = self.empty(shape, dtype_name, device)
+        array[...] = value
+        return array
+
+    def needs_gradient(self, array: Array) -> bool:
+        """Whether a differentiation graph asks for the gradient with respect to this array."""
+        return False
+
+
+class _NumPyLike(ArrayLibrary):
+    """NumPy, and CuPy which follows its interface."""
+
+    def dtype_name(self, array: Array) -> str:
+        return str(array.dtype.name)
+
+    def strides(self, array: Array) -> tuple[int, ...]:
+        itemsize = array.itemsize
+        return tuple(stride // itemsize for stride in array.strides)
+
+    def contiguous(self, array: Array) -> Array:
+        return self.namespace.ascontiguousarray(array)
+
+    def detach(self, array: Array) -> Array:
+        return array
+
+    def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array:
+        return self.namespace.empty(shape, dtype=dtype_name)
+
+    def convert(self, value: Any, dtype_name: str, device: str) -> Array:
+        return self.namespace.asarray(value, dtype=dtype_name)
+
+    def astype(self, array: Array, dtype_name: str) -> Array:
+        return array.astype(dtype_name, copy=False)
+
+    def gather(self, array: Array, indices: Array, axis: int) -> Array:
+        return self.namespace.take_along_axis(array, indices, axis)
+
+    def integers(self, start: int, stop: int, device: str) -> Array:
+        return self.namespace.arange(start, stop, dtype="int64")
+
+
+class NumPy(_NumPyLike):
+    name = "numpy"
+
+    def device(self, array: Array) -> str:
+        return "cpu"
+
+    def pointer(self, array: Array) -> int:
+        return int(array.__array_interface__["data"][0])
+
+    def stable_argsort(self, array: Array, axis: int) -> Array:
+        return np.argsort(array, axis=axis, kind="stable")
+
+
+class CuPy(_NumPyLike):
+    name = "cupy"
+
+    def device(self, array: Array) -> str:
+        return f"cuda:{array.device.id}"
+
+    def pointer(self, array: Array) -> int:
+        return int(array.data.ptr)
+
+    def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array:
+        with self._on(device):
+            return super().empty(shape, dtype_name, device)
+
+    def convert(self, value: Any, dtype_name: str, device: str) -> Array:
+        with self._on(device):
+            return super().convert(value, dtype_name, device)
+
+    def integers(self, start: int, stop: int, device: str) -> Array:
+        with self._on(device):
+            return super().integers(start, stop, device)
+
+    def stable_argsort(self, array: Array, axis: int) -> Array:
+        return self.namespace.argsort(array, axis=axis)  # CuPy's sort is stable
+
+    def _on(self, device: str) -> Any:
+        return self.namespace.cuda.Device(int(device.removeprefix("cuda:")))
+
+
+class PyTorch(ArrayLibrary):
+    name = "torch"
+
+    def dtype_name(self, array: Array) -> str:
+        return str(array.dtype).removeprefix("torch.")
+
+    def device(self, array: Array) -> str:
+        return str(array.device)
+
+    def pointer(self, array: Array) -> int:
+        return int(array.data_ptr())
+
+    def strides(self, array: Array) -> tuple[int, ...]:
+        return tuple(array.stride())
+
+    def contiguous(self, array: Array) -> Array:
+        return array.contiguous()
+
+    def detach(self, array: Array) -> Array:
+        return array.detach()
+
+    def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array:
+        torch = self.namespace
+        return torch.empty(tuple(shape), dtype=getattr(torch, dtype_name), device=device)
+
+    def convert(self, value: Any, dtype_name: str, device: str) -> Array:
+        torch = self.namespace
+        return torch.as_tensor(value, dtype=getattr(torch, dtype_name), device=device)
+
+    def astype(self, array: Array, dtype_name: str) -> Array:
+        return array.to(getattr(self.namespace, dtype_name))
+
+    def stable_argsort(self, array: Array, axis: int) -> Array:
+        return self.namespace.argsort(array, dim=axis, stable=True)
+
+    def gather(self, array: Array, indices: Array, axis: int) -> Array:
+        return self.namespace.take_along_dim(array, indices, dim=axis)
+
+    def integers(self, start: int, stop: int, device: str) -> Array:
+        return self.namespace.arange(start, stop, device=device)
+
+    def needs_gradient(self, array: Array) -> bool:
+        return bool(array.requires_grad) and self.namespace.is_grad_enabled()
+
+
+_LIBRARIES: dict[tuple[str, str], ArrayLibrary] = {
+    ("numpy", "ndarray"): NumPy(),
+    ("torch", "Tensor"): PyTorch(),
+    ("cupy", "ndarray"): CuPy(),
+}
+_BY_TYPE: dict[type, ArrayLibrary | None] = {}
+NUMPY: ArrayLibrary = _LIBRARIES["numpy", "ndarray"]
+
+
+def find_library(value: Any) -> ArrayLibrary | None:
+    """The library that owns an array, or None for anything that is no array. Cached by type."""
+    kind = type(value)
+    if kind not in _BY_TYPE:
+        owners = ((base.__module__.partition(".")[0], base.__name__) for base in kind.__mro__)
+        _BY_TYPE[kind] = next((_LIBRARIES[owner] for owner in owners if owner in _LIBRARIES), None)
+    return _BY_TYPE[kind]
+
+
+def library_of(value: Any) -> ArrayLibrary:
+    """The library that owns an array; anything else is an error."""
+    library = find_library(value)
+    if library is None:
+        raise ArrayTypeError(
+            f"Expected a NumPy, PyTorch or CuPy array but got {type(value).__module__}.{type(value).__qualname__}; "
+            "convert it first, for example with numpy.asarray(...)."
+        )
+    return library

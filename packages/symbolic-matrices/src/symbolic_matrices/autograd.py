@@ -1,0 +1,210 @@
+"""Owns the bridge to PyTorch's automatic differentiation. Loaded only by users of PyTorch tensors.
+
+The gradient of a reduction is a reduction of the gradient formula, itself differentiable: derivatives of any order. The
+gradients with respect to all the variables of one axis come out of one kernel, so a backward pass launches at most two.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from .differentiation import gradients
+from .execution import Request, execute
+from .expressions import Axis, Node, Variable, rebuild, variable, variables_of
+from .operations.indexing import concat
+from .reductions import Returns, SelectingReduction, SmoothReduction, Sum
+
+Tensor = torch.Tensor
+
+
+def reduce(request: Request, arrays: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Run a reduction; the outputs stay attached to the graph of the arrays where a gradient is asked for."""
+    if not (torch.is_grad_enabled() and any(array.requires_grad for array in arrays)):
+        return execute(request, tuple(array.detach() for array in arrays))
+    reduction = request.reduction
+    if isinstance(reduction, SelectingReduction) and reduction.returns is Returns.VALUES:
+        both = replace(request, reduction=reduction.returning(Returns.BOTH))  # the gradient needs the indices
+        return _ReductionFunction.apply(both, *arrays)[:1]
+    outputs = _ReductionFunction.apply(request, *arrays)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+class _ReductionFunction(torch.autograd.Function):
+    """One reduction as a node of PyTorch's graph."""
+
+    @staticmethod
+    def forward(ctx: Any, request: Request, *arrays: Tensor) -> tuple[Tensor, ...]:
+        outputs = execute(request, tuple(array.detach() for array in arrays))
+        ctx.request = request
+        ctx.mark_non_differentiable(*(output for output in outputs if not output.is_floating_point()))
+        ctx.save_for_backward(*arrays, *outputs)
+        ctx.variable_count = len(arrays)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        saved: Sequence[Tensor] = ctx.saved_tensors
+        arrays, outputs = tuple(saved[: ctx.variable_count]), tuple(saved[ctx.variable_count :])
+        wanted = tuple(ctx.needs_input_grad[1:])
+        reduction = ctx.request.reduction
+        if isinstance(reduction, SelectingReduction):
+            if reduction.returns is Returns.INDICES:
+                return (None,) * (1 + len(arrays))
+            found = _gradients_of_selection(ctx.request, arrays, outputs[1], upstream[0], wanted)
+        else:
+            found = _gradients_of_smooth(ctx.request, arrays, outputs[0], upstream[0], wanted)
+        return (None, *(found.get(position) for position in range(len(arrays))))
+
+
+# ---------------------------------------------------------------------- smooth reductions
+
+
+@dataclass(frozen=True)
+class _GradientKernel:
+    """One launch of a backward pass: the gradients of several variables, side by side."""
+
+    formula: Node
+    axis: Axis  # the axis that is reduced
+    variables: tuple[Variable, ...]
+
+
+@functools.lru_cache(maxsize=4096)
+def _gradient_kernels(
+    formula: Node, reduction: SmoothReduction, axis: Axis, wanted: tuple[bool, ...]
+) -> tuple[_GradientKernel, ...]:
+    """The kernels of a backward pass: one for the kept axis and the parameters, one for the reduced axis.
+
+    They read the arrays of the forward pass, then the upstream gradient, then the output.
+    """
+    kept = axis.swapped
+    output_dim = reduction.output_shape(formula.dim)[0]
+    upstream = variable(len(wanted), kept, output_dim)
+    output = variable(len(wanted) + 1, kept, output_dim)
+    cotangent = reduction.cotangent(formula, output, upstream)
+    asked = [v for v in variables_of(formula) if wanted[v.index]]
+    along_reduced = tuple(v for v in asked if v.axes is axis)
+    others = tuple(v for v in asked if v.axes is not axis)
+    kernels = []
+    for variables, reduced in ((others, axis), (along_reduced, kept)):
+        if variables:
+            parts = gradients(formula, cotangent, variables)
+            kernels.append(_GradientKernel(functools.reduce(concat, parts), reduced, variables))
+    return tuple(kernels)
+
+
+def _gradients_of_smooth(
+    request: Request, arrays: tuple[Tensor, ...], output: Tensor, upstream: Tensor, wanted: tuple[bool, ...]
+) -> dict[int, Tensor]:
+    assert isinstance(request.reduction, SmoothReduction)
+    data = (*arrays, upstream, output)
+    found: dict[int, Tensor] = {}
+    for kernel in _gradient_kernels(request.formula, request.reduction, request.axis, wanted):
+        (joined,) = reduce(replace(request, formula=kernel.formula, reduction=Sum(), axis=kernel.axis), data)
+        parts = joined.split([v.dim for v in kernel.variables], dim=-1)
+        for v, part in zip(kernel.variables, parts, strict=True):
+            found[v.index] = part.sum_to_size(
+                arrays[v.index].shape
+            )  # also sums parameters over the kept axis
+    return found
+
+
+# ---------------------------------------------------------------------- reductions that select entries
+
+
+def _gradients_of_selection(
+    request: Request, arrays: tuple[Tensor, ...], indices: Tensor, upstream: Tensor, wanted: tuple[bool, ...]
+) -> dict[int, Tensor]:
+    """Differentiate the selected entries F(x_i, y_j(i)) alone, one row per entry, without the double loop."""
+    selection = _Selection.of(request, indices, upstream)
+    pairs = tuple(
+        selection.gather(v, arrays[v.index]) for v in _dense_variables(request.formula, len(arrays))
+    )
+    row_request = replace(
+        request,
+        formula=_along_rows(request.formula),
+        reduction=Sum(),
+        axis=Axis.J,
+        sizes=(selection.entries, 1),
+    )
+    formula = row_request.formula
+    cotangent = variable(len(arrays), Axis.I, formula.dim)
+    asked = tuple(v for v in variables_of(formula) if wanted[v.index])
+    if not asked:
+        return {}
+    joined_formula = functools.reduce(concat, gradients(formula, cotangent, asked))
+    (joined,) = reduce(replace(row_request, formula=joined_formula), (*pairs, selection.cotangents))
+    parts = joined.split([v.dim for v in asked], dim=-1)
+    originals = {v.index: v for v in variables_of(request.formula)}
+    return {
+        v.index: selection.scatter(originals[v.index], part, arrays[v.index])
+        for v, part in zip(asked, parts, strict=True)
+    }
+
+
+def _dense_variables(formula: Node, count: int) -> list[Variable]:
+    """One variable per array; those that the formula does not read count as parameters."""
+    read = {v.index: v for v in variables_of(formula)}
+    return [read.get(index, variable(index, Axis.PARAMETER, 1)) for index in range(count)]
+
+
+def _along_rows(formula: Node) -> Node:
+    """The same formula with every variable read at the same row, as for gathered pairs."""
+    return rebuild(formula, lambda n: variable(n.index, Axis.I, n.dim) if isinstance(n, Variable) else n)
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The entries that a reduction selected: for each kept row, (K D) positions along the reduced axis.
+
+    Attributes
+    ----------
+    positions : (*batch, kept * K * D) int64, clamped to valid ones.
+    cotangents : (*batch, kept * K * D, D): upstream gradient of each entry, at its component, zero elsewhere.
+    """
+
+    request: Request
+    positions: Tensor
+    cotangents: Tensor
+    per_row: int
+
+    @staticmethod
+    def of(request: Request, indices: Tensor, upstream: Tensor) -> _Selection:
+        dim, batch = request.formula.dim, request.batch_shape
+        rows = request.sizes[0] if request.axis is Axis.J else request.sizes[1]
+        flat = indices.reshape(*batch, -1)
+        valid = flat >= 0  # -1 where there were fewer columns than neighbours
+        gradient = upstream.reshape(*batch, -1, dim) * valid.reshape(*batch, -1, dim)
+        cotangents = torch.diag_embed(gradient).reshape(*batch, -1, dim)
+        per_row = flat.shape[-1] // max(1, rows)
+        return _Selection(request, flat.clamp(min=0), cotangents, per_row)
+
+    @property
+    def entries(self) -> int:
+        return int(self.positions.shape[-1])
+
+    def gather(self, v: Variable, array: Tensor) -> Tensor:
+        """The value of a variable at each selected entry: (*batch, entries, dim)."""
+        full = array.expand(*self.request.batch_shape, *array.shape[-2:])
+        if v.axes is self.request.axis:
+            where = self.positions[..., None].expand(*self.positions.shape, array.shape[-1])
+            return full.gather(-2, where)
+        if v.axes is self.request.kept_axis:
+            return full.repeat_interleave(self.per_row, dim=-2)
+        return full.expand(*full.shape[:-2], self.entries, full.shape[-1])
+
+    def scatter(self, v: Variable, gradient: Tensor, array: Tensor) -> Tensor:
+        """Adjoint of ``gather``."""
+        if v.axes is self.request.axis:
+            where = self.positions[..., None].expand_as(gradient)
+            size = (*self.request.batch_shape, *array.shape[-2:])
+            summed = gradient.new_zeros(size).scatter_add(-2, where, gradient)
+        elif v.axes is self.request.kept_axis:
+            summed = gradient.reshape(*gradient.shape[:-2], -1, self.per_row, gradient.shape[-1]).sum(-2)
+        else:
+            summed = gradient.sum(-2, keepdim=True)
+        return summed.sum_to_size(array.shape)

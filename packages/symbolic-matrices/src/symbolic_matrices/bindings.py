@@ -1,0 +1,237 @@
+"""Owns what the variables of a formula stand for: arrays, numbers or placeholders, validated once, here."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .arrays import NUMPY, REAL_TYPES, Array, ArrayLibrary, find_library
+from .errors import ArrayTypeError, AxisError, ShapeError
+from .expressions import Axis
+
+AXES = (Axis.I, Axis.J, Axis.PARAMETER)
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """Stands for entry number ``position`` of the arguments of a symbolic reduction."""
+
+    position: int
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """One variable and its data.
+
+    Attributes
+    ----------
+    value : array of shape (*batch, size, D), a number, or a placeholder.
+    given : the shape that the user gave, for messages.
+    is_flexible : whether the value follows the dtype, device and library of the others (numbers, 0-D and 1-D arrays).
+    """
+
+    value: Any
+    axis: Axis
+    dim: int
+    size: int | None
+    given: tuple[int, ...]
+    batch_shape: tuple[int, ...] = ()
+    library: ArrayLibrary | None = None
+    dtype: str = ""
+    device: str = ""
+    is_flexible: bool = False
+
+    def is_same_as(self, other: Binding) -> bool:
+        """Whether both read the same data, so that one variable suffices."""
+        return self is other or (
+            self.axis is other.axis and self.library is not None and self.value is other.value
+        )
+
+    def describe(self) -> str:
+        role = {Axis.I: "i-variable", Axis.J: "j-variable"}.get(self.axis, "parameter")
+        if isinstance(self.value, Placeholder):
+            return f"{role} {self.value.position}: placeholder of dimension {self.dim}"
+        if self.library is None:
+            return f"{role}: number {self.value}"
+        return f"{role}: {self.library.name} array of shape {self.given}, {self.dtype}, on {self.device}"
+
+
+def describe_all(bindings: Iterable[Binding]) -> str:
+    return "\n".join(f"  - {binding.describe()}" for binding in bindings)
+
+
+def bind(value: Any, axis: int | None = None) -> Binding:
+    """Find the role of a user's value: see :class:`~.lazy_tensor.LazyTensor` for the rules."""
+    if axis not in (None, 0, 1, 2):
+        raise AxisError(f"axis must be 0 (x_i), 1 (y_j) or 2 (parameter) but got {axis!r}.")
+    if isinstance(value, numbers.Real) and not isinstance(value, np.ndarray):
+        return Binding(float(value), Axis.PARAMETER, 1, 1, (), is_flexible=True)
+    if isinstance(value, (list, tuple)):
+        value = _from_sequence(value)
+    library = find_library(value)
+    if library is None:
+        raise ArrayTypeError(
+            f"A LazyTensor is made of a NumPy, PyTorch or CuPy array, a number or a list of numbers, "
+            f"but got {type(value).__module__}.{type(value).__qualname__}."
+        )
+    return _bind_array(value, axis, library)
+
+
+def _from_sequence(value: list[Any] | tuple[Any, ...]) -> Array:
+    try:
+        return np.asarray(value, dtype="float64")
+    except (TypeError, ValueError) as error:
+        raise ArrayTypeError(
+            f"A list given to a LazyTensor must hold real numbers only but got {value!r}."
+        ) from error
+
+
+def _bind_array(value: Array, axis: int | None, library: ArrayLibrary) -> Binding:
+    shape = tuple(value.shape)
+    dtype, device = library.dtype_name(value), library.device(value)
+    if len(shape) < 2 and axis in (None, 2):
+        flat = value.reshape(1, -1)
+        return Binding(
+            flat, Axis.PARAMETER, flat.shape[1], 1, shape, (), library, dtype, device, is_flexible=True
+        )
+    if dtype not in REAL_TYPES:
+        raise ArrayTypeError(
+            f"A variable must be {' or '.join(REAL_TYPES)} but got a {library.name} array of shape {shape} and dtype "
+            f"{dtype}; convert it first."
+        )
+    array, role = _normalise(value, shape, axis)
+    if array.shape[-1] == 0:
+        raise ShapeError(f"The vector dimension D must be at least 1 but the array has shape {shape}.")
+    size = array.shape[-2] if role is not Axis.PARAMETER else 1
+    return Binding(array, role, array.shape[-1], size, shape, tuple(array.shape[:-2]), library, dtype, device)
+
+
+def _normalise(value: Array, shape: tuple[int, ...], axis: int | None) -> tuple[Array, Axis]:
+    """Drop the axis along which an array does not vary: (..., M, 1, D) -> (..., M, D)."""
+    if axis is not None:
+        if len(shape) != 2 or (axis == 2 and shape[0] != 1):
+            expected = "(1, D)" if axis == 2 else "(size, D)"
+            raise ShapeError(f"With axis={axis}, an array must have shape {expected} but got {shape}.")
+        return value, AXES[axis]
+    if len(shape) == 2:
+        raise AxisError(
+            f"A 2-D array of shape {shape} may be x_i or y_j: say which with axis=0 or axis=1 (or Vi, Vj), "
+            "or give it as x[:, None, :] or y[None, :, :]."
+        )
+    rows, columns = shape[-3:-1]
+    if columns == 1:
+        return value[..., 0, :], Axis.PARAMETER if rows == 1 else Axis.I
+    if rows == 1:
+        return value[..., 0, :, :], Axis.J
+    raise ShapeError(
+        f"An array of shape {shape} varies along both i and j: expected (..., M, 1, D) for x_i, (..., 1, N, D) for y_j "
+        "or (..., 1, 1, D) for a parameter. A dense matrix is no symbolic one; work with it directly."
+    )
+
+
+def placeholder(position: int, dim: int, axis: int) -> Binding:
+    """A variable without data."""
+    if dim < 1 or position < 0:
+        raise ShapeError(
+            f"A placeholder needs an index >= 0 and a dimension >= 1 but got {position} and {dim}."
+        )
+    return Binding(Placeholder(position), AXES[axis], dim, None, ())
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all the data of a formula have in common."""
+
+    library: ArrayLibrary | None = None
+    dtype: str = ""
+    device: str = ""
+    rows: int | None = None  # M, None where nothing varies along i
+    columns: int | None = None  # N
+    batch_shape: tuple[int, ...] = ()
+
+
+def context_of(bindings: tuple[Binding, ...]) -> Context:
+    """Check that the data of a formula fit together."""
+    arrays = [b for b in bindings if b.library is not None]
+    fixed = [b for b in arrays if not b.is_flexible] or arrays
+    if len({(b.library, b.dtype, b.device) for b in fixed}) > 1:
+        raise ArrayTypeError(
+            "The variables of a formula must share one library, dtype and device, but these do not:\n"
+            + describe_all(fixed)
+        )
+    first = fixed[0] if fixed else Binding(None, Axis.PARAMETER, 1, 1, ())
+    dtype = first.dtype if first.dtype in REAL_TYPES or not fixed else "float64"
+    batches = {b.batch_shape for b in arrays}
+    batch_shape = batches.pop() if len(batches) == 1 else _broadcast_batches(arrays)
+    rows, columns = _common_size(arrays, Axis.I, "M"), _common_size(arrays, Axis.J, "N")
+    return Context(first.library, dtype, first.device, rows, columns, batch_shape)
+
+
+def _common_size(arrays: list[Binding], axis: Axis, letter: str) -> int | None:
+    along = [b for b in arrays if b.axis is axis]
+    if not along:
+        return None
+    if any(b.size != along[0].size for b in along):
+        raise ShapeError(
+            f"The {axis.letter}-variables must have the same length {letter}, but these do not:\n"
+            + describe_all(along)
+        )
+    return along[0].size
+
+
+def _broadcast_batches(arrays: list[Binding]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(*(b.batch_shape for b in arrays))
+    except ValueError as error:
+        raise ShapeError("The batch dimensions do not broadcast:\n" + describe_all(arrays)) from error
+
+
+def resolve(binding: Binding, context: Context) -> Array:
+    """The array of a binding, (*batch, size, D), in the library, dtype and device of the formula."""
+    library = context.library or NUMPY
+    if binding.library is None:
+        return library.convert([[binding.value]], context.dtype, context.device)
+    if binding.is_flexible and (binding.library, binding.dtype, binding.device) != (
+        context.library,
+        context.dtype,
+        context.device,
+    ):
+        return library.convert(binding.value, context.dtype, context.device)
+    return binding.value
+
+
+def fill(binding: Binding, arguments: tuple[Any, ...]) -> Binding:
+    """Replace a placeholder by the argument that it stands for."""
+    if not isinstance(binding.value, Placeholder):
+        return binding
+    position = binding.value.position
+    if position >= len(arguments):
+        raise ShapeError(
+            f"The formula needs argument number {position} but only {len(arguments)} were given."
+        )
+    given = _bind_argument(arguments[position], binding.axis)
+    if given.dim != binding.dim:
+        raise ShapeError(
+            f"Argument {position} must have dimension {binding.dim} ({binding.describe()}) but has shape {given.given}."
+        )
+    return given
+
+
+def _bind_argument(value: Any, axis: Axis) -> Binding:
+    """An argument has shape (*batch, size, D), or that of a parameter."""
+    library = find_library(value)
+    if axis is Axis.PARAMETER and (library is None or len(value.shape) < 2):
+        return bind(value)
+    if library is None or len(value.shape) < 2:
+        shape = getattr(value, "shape", type(value).__qualname__)
+        raise ShapeError(
+            f"An argument along {axis.letter} must be an array of shape (..., size, D) but got {shape}."
+        )
+    binding = bind(value[..., None, :])
+    if axis is Axis.PARAMETER and binding.axis is not axis:
+        raise ShapeError(f"A parameter must have shape (..., 1, D) but got {tuple(value.shape)}.")
+    return replace(binding, axis=axis, size=binding.value.shape[-2])

@@ -1,0 +1,55 @@
+"""Owns symbolic differentiation: one reverse walk over the rows of the operations. Knows no operation by name."""
+
+from __future__ import annotations
+
+import functools
+
+from .expressions import Call, Node, Variable, constant, topological
+from .operations.pointwise import add
+from .operations.vectors import broadcast, vector_sum
+
+
+@functools.lru_cache(maxsize=4096)
+def gradients(formula: Node, cotangent: Node, wanted: tuple[Variable, ...]) -> tuple[Node, ...]:
+    """Symbolic vector-Jacobian products.
+
+    For a formula F of dimension D and a cotangent e of dimension D, returns the formulas
+    ``(dF/dv)^T e``, one of dimension dim(v) for each wanted variable v. Variables that F does not depend on get zero.
+    """
+    if cotangent.dim != formula.dim:
+        raise ValueError(
+            f"The cotangent has dimension {cotangent.dim}, the formula {formula.dim}; they must be equal."
+        )
+    relevant = _depend_on(formula, frozenset(wanted))
+    received: dict[Node, Node] = {formula: cotangent}
+    for node in reversed(topological(formula)):
+        if node in received and isinstance(node, Call) and node in relevant:
+            _send_back(node, received, relevant)
+    return tuple(received.get(v, broadcast(constant(0.0), attributes=(v.dim,))) for v in wanted)
+
+
+def _depend_on(formula: Node, wanted: frozenset[Node]) -> frozenset[Node]:
+    """The nodes below the formula that depend on a wanted variable."""
+    found: set[Node] = set()
+    for node in topological(formula):
+        if node in wanted or any(argument in found for argument in node.arguments):
+            found.add(node)
+    return frozenset(found)
+
+
+def _send_back(node: Call, received: dict[Node, Node], relevant: frozenset[Node]) -> None:
+    """Add what a call sends to the cotangents of its arguments."""
+    row = node.operation
+    contributions = row.derivative(received[node], *node.arguments, *node.attributes)  # type: ignore[attr-defined]
+    for argument, contribution in zip(node.arguments, contributions, strict=True):
+        if contribution is None or argument not in relevant:
+            continue
+        fitted = _fit(contribution, argument.dim)
+        received[argument] = add(received[argument], fitted) if argument in received else fitted
+
+
+def _fit(contribution: Node, dim: int) -> Node:
+    """Adjoint of the broadcasting of 1 against D."""
+    if contribution.dim == dim:
+        return contribution
+    return vector_sum(contribution) if dim == 1 else broadcast(contribution, attributes=(dim,))

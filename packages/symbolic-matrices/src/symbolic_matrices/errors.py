@@ -1,0 +1,47 @@
+"""The exceptions and warnings that a user of symbolic matrices can meet; nothing else."""
+
+from __future__ import annotations
+
+
+class SymbolicMatricesError(Exception):
+    """Base class of every exception that this package raises on purpose."""
+
+
+class ShapeError(SymbolicMatricesError, ValueError):
+    """Sizes, ranks or vector dimensions that do not fit together."""
+
+
+class AxisError(SymbolicMatricesError, ValueError):
+    """A reduction axis that does not exist, or an array whose role (i, j or parameter) cannot be told."""
+
+
+class ArrayTypeError(SymbolicMatricesError, TypeError):
+    """An object that is no array, or arrays whose libraries, dtypes or devices do not match."""
+
+
+class EmptyReductionError(SymbolicMatricesError, ValueError):
+    """A reduction without identity, such as an arg-min, over an axis of size zero."""
+
+
+class BackendError(SymbolicMatricesError, RuntimeError):
+    """A backend that does not exist, or that cannot run where the arrays live."""
+
+
+class CompilerNotFoundError(BackendError):
+    """No C++ compiler on this machine."""
+
+
+class CompilationError(SymbolicMatricesError, RuntimeError):
+    """A compiler that refused a generated kernel: the message holds its own words and the formula."""
+
+
+class SymbolicMatricesWarning(UserWarning):
+    """Base class of the warnings of this package."""
+
+
+class SlowBackendWarning(SymbolicMatricesWarning):
+    """The reference backend stands in for a compiled one."""
+
+
+class CacheWarning(SymbolicMatricesWarning):
+    """The folder of compiled kernels cannot be used."""

@@ -1,0 +1,128 @@
+"""Owns the run of one reduction: chooses a backend, compiles once, checks sizes, launches. Knows no differentiation."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .arrays import Array, ArrayLibrary
+from .backends import cpu, reference
+from .compilation import find_compiler
+from .errors import BackendError, EmptyReductionError, SlowBackendWarning
+from .expressions import Axis, Node
+from .planning import Plan, make_plan
+from .problems import Problem
+from .profiling import is_measuring, measure_compilation, measure_launch
+from .reductions import Reduction
+
+
+class Backend(Protocol):
+    """What ``backends/*.py`` offer."""
+
+    compile: Callable[[Plan], Any]
+    launch: Callable[[Any, Problem], tuple[Array, ...]]
+
+
+BACKENDS: dict[str, Any] = {"reference": reference, "cpu": cpu}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One reduction of one formula over data of known sizes, whose values come separately.
+
+    Attributes
+    ----------
+    axis : the axis that is reduced, ``Axis.I`` or ``Axis.J``.
+    sizes : (M, N), the lengths of the two axes.
+    """
+
+    formula: Node
+    reduction: Reduction
+    axis: Axis
+    sizes: tuple[int, int]
+    batch_shape: tuple[int, ...]
+    library: ArrayLibrary
+    dtype: str
+    device: str
+    backend: str = "auto"
+
+    @property
+    def kept_axis(self) -> Axis:
+        return self.axis.swapped
+
+
+def execute(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Run a reduction on detached arrays of shape (*batch, size, D), one per variable.
+
+    Returns one array per output, of shape (*batch, kept size, *output shape).
+    """
+    rows, columns = request.sizes if request.axis is Axis.J else request.sizes[::-1]
+    if columns == 0 and not request.reduction.has_identity:
+        raise EmptyReductionError(
+            f"{request.reduction.name} over an axis of size 0 has no answer; the reduced axis needs at least one entry."
+        )
+    kernel = _compiled(
+        request.formula, request.reduction, request.axis, request.dtype, _choose_backend(request)
+    )
+    problem = Problem(
+        request.library, request.dtype, request.device, arrays, rows, columns, request.batch_shape
+    )
+    if not is_measuring():
+        return kernel.launch(problem)
+    with measure_launch():
+        return kernel.launch(problem)
+
+
+@dataclass(frozen=True)
+class CompiledPlan:
+    """A kernel and the function that launches it."""
+
+    kernel: Any
+    launch_kernel: Callable[[Any, Problem], tuple[Array, ...]] = field(repr=False)
+
+    def launch(self, problem: Problem) -> tuple[Array, ...]:
+        return self.launch_kernel(self.kernel, problem)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(formula: Node, reduction: Reduction, axis: Axis, dtype: str, backend_name: str) -> CompiledPlan:
+    backend: Backend = BACKENDS[backend_name]
+    plan = make_plan(formula, reduction, axis, dtype)
+    with measure_compilation():
+        return CompiledPlan(backend.compile(plan), backend.launch)
+
+
+def _choose_backend(request: Request) -> str:
+    """``auto`` means where the arrays live."""
+    name = request.backend
+    if name == "auto":
+        if request.device != "cpu":
+            raise BackendError(
+                f"The arrays live on {request.device!r}, where no compiled backend runs yet; "
+                "move them to the CPU, or pass backend='reference' to compute densely on the device."
+            )
+        return "cpu" if _has_compiler() else "reference"
+    if name not in BACKENDS:
+        raise BackendError(
+            f"There is no backend {name!r}; choose 'auto' or one of {', '.join(map(repr, BACKENDS))}."
+        )
+    if name == "cpu" and request.device != "cpu":
+        raise BackendError(f"backend='cpu' needs arrays in main memory but they live on {request.device!r}.")
+    return name
+
+
+@functools.cache
+def _has_compiler() -> bool:
+    """Warn once where the reference backend has to stand in for compiled kernels."""
+    if find_compiler() is not None:
+        return True
+    warnings.warn(
+        "No C++ compiler was found, so reductions run on the slow reference backend. "
+        "Install one with `pip install symbolic-matrices[compiler]`, or set CXX to a compiler.",
+        SlowBackendWarning,
+        stacklevel=2,
+    )
+    return False

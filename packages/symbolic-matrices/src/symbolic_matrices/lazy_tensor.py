@@ -1,0 +1,492 @@
+"""The public class: a matrix of vectors M[i, j] = F(x_i, y_j), given by a formula and its data, never stored."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, find_library
+from .bindings import (
+    Binding,
+    Context,
+    Placeholder,
+    bind,
+    context_of,
+    describe_all,
+    fill,
+    placeholder,
+    resolve,
+)
+from .differentiation import gradients
+from .errors import ArrayTypeError, AxisError, ShapeError
+from .execution import Request, execute
+from .expressions import Attributes, Axis, Node, Variable, call, renumber, transpose, variable
+from .operations import Operation
+from .operations import indexing as x
+from .operations import pointwise as p
+from .operations import vectors as v
+from .printing import print_formula
+from .reductions import REDUCTIONS, Reduction
+from .table_methods import TableMethods
+
+
+class LazyTensor(TableMethods):
+    r"""A symbolic matrix :math:`M_{ij} = F(x_i, y_j) \in \mathbb{R}^D`.
+
+    Parameters
+    ----------
+    x : array, number or sequence of numbers
+        An array of shape ``(..., M, 1, D)`` varies along i, ``(..., 1, N, D)`` along j, and ``(..., 1, 1, D)`` is a
+        parameter. A 2-D array needs ``axis``. Numbers, sequences, 0-D and 1-D arrays are parameters, which follow the
+        dtype and device of the other data. NumPy, PyTorch or CuPy; float32 or float64.
+    axis : 0, 1 or None
+        For a 2-D array: 0 for x_i of shape (M, D), 1 for y_j of shape (N, D).
+
+    Raises
+    ------
+    ArrayTypeError
+        If ``x`` is no real array, or, in an operation, if libraries, dtypes or devices differ.
+    AxisError, ShapeError
+        If the role of ``x`` cannot be told, or if sizes do not match.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from symbolic_matrices import LazyTensor
+    >>> points = np.random.default_rng(0).random((500, 3))
+    >>> x_i, y_j = LazyTensor(points[:, None, :]), LazyTensor(points[None, :, :])
+    >>> K_ij = (-x_i.sqdist(y_j) / (2 * 0.1**2)).exp()
+    >>> K_ij.shape
+    (500, 500)
+    >>> (K_ij @ np.ones(500)).shape
+    (500,)
+    """
+
+    __slots__ = ("_bindings", "_context", "_formula")
+    __array_ufunc__ = None  # NumPy arrays leave `array * tensor` to this class
+    __array_priority__ = 1000
+
+    def __init__(self, x: Any, axis: int | None = None) -> None:
+        self._assign(*_single(bind(x, axis)))
+
+    def _assign(self, formula: Node, bindings: tuple[Binding, ...], context: Context) -> None:
+        self._formula, self._bindings, self._context = formula, bindings, context
+
+    @classmethod
+    def _make(cls, formula: Node, bindings: tuple[Binding, ...], context: Context) -> LazyTensor:
+        new = cls.__new__(cls)
+        new._assign(formula, bindings, context)
+        return new
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(*batch, M, N), followed by D unless D = 1."""
+        return self._full_shape[:-1] if self._formula.dim == 1 else self._full_shape
+
+    @property
+    def _full_shape(self) -> tuple[int, ...]:
+        context = self._context
+        sizes = (1 if n is None else n for n in (context.rows, context.columns))
+        return (*context.batch_shape, *sizes, self._formula.dim)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions, the vector dimension included."""
+        return len(self._full_shape)
+
+    def dim(self) -> int:
+        """Number of dimensions, as in PyTorch."""
+        return self.ndim
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the data, as in their library; None for numbers only."""
+        arrays = [b.value for b in self._bindings if b.library is not None and not b.is_flexible]
+        return arrays[0].dtype if arrays else None
+
+    @property
+    def device(self) -> str:
+        return self._context.device
+
+    def __repr__(self) -> str:
+        data = describe_all(self._bindings)
+        return f"LazyTensor of shape {self.shape}: {print_formula(self._formula)}\n{data}"
+
+    @property
+    def T(self) -> LazyTensor:
+        """The transposed matrix: i and j exchanged."""
+        bindings = tuple(replace(b, axis=b.axis.swapped) for b in self._bindings)
+        return self._make(transpose(self._formula), bindings, context_of(bindings))
+
+    # ------------------------------------------------------------------ operations
+
+    def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor:
+        return _apply(operation, (self, *others), attributes)
+
+    def __add__(self, other: Any) -> LazyTensor:
+        return self._apply(p.add, other)
+
+    def __radd__(self, other: Any) -> LazyTensor:
+        return _apply(p.add, (other, self))
+
+    def __sub__(self, other: Any) -> LazyTensor:
+        return self._apply(p.subtract, other)
+
+    def __rsub__(self, other: Any) -> LazyTensor:
+        return _apply(p.subtract, (other, self))
+
+    def __mul__(self, other: Any) -> LazyTensor:
+        return self._apply(p.multiply, other)
+
+    def __rmul__(self, other: Any) -> LazyTensor:
+        return _apply(p.multiply, (other, self))
+
+    def __truediv__(self, other: Any) -> LazyTensor:
+        return self._apply(p.divide, other)
+
+    def __rtruediv__(self, other: Any) -> LazyTensor:
+        return self._apply(p.inverse) if _is_number(other, 1) else _apply(p.divide, (other, self))
+
+    def __neg__(self) -> LazyTensor:
+        return self._apply(p.negate)
+
+    def __abs__(self) -> LazyTensor:
+        return self._apply(p.absolute)
+
+    def __pow__(self, exponent: Any) -> LazyTensor:
+        """Powers; small integers and halves are compiled in, other exponents are read at run time."""
+        special = {2: p.square, -1: p.inverse, 0.5: p.sqrt, -0.5: p.rsqrt}
+        if isinstance(exponent, (int, float)) and exponent in special:
+            return self._apply(special[exponent])
+        if isinstance(exponent, (int, np.integer)):
+            return self._apply(p.integer_power, attributes=(int(exponent),))
+        return self._apply(p.power, exponent)
+
+    def __rpow__(self, base: Any) -> LazyTensor:
+        return _apply(p.power, (base, self))
+
+    def __lt__(self, other: Any) -> LazyTensor:
+        return self._apply(p.less, other)
+
+    def __le__(self, other: Any) -> LazyTensor:
+        return self._apply(p.less_equal, other)
+
+    def __gt__(self, other: Any) -> LazyTensor:
+        return _apply(p.less, (other, self))
+
+    def __ge__(self, other: Any) -> LazyTensor:
+        return _apply(p.less_equal, (other, self))
+
+    def __eq__(self, other: Any) -> LazyTensor:  # type: ignore[override]
+        return self._apply(p.equal, other)
+
+    def __ne__(self, other: Any) -> LazyTensor:  # type: ignore[override]
+        return self._apply(p.not_equal, other)
+
+    __hash__ = object.__hash__
+
+    def __and__(self, other: Any) -> LazyTensor:
+        """Both conditions hold: 1, else 0."""
+        return self._apply(p.logical_and, other)
+
+    def __or__(self, other: Any) -> LazyTensor:
+        """Inner product of vectors ``x | y``; between conditions (comparisons), 1 where one of them holds."""
+        other = _as_lazy(other)
+        conditions = (p.less, p.less_equal, p.equal, p.not_equal, p.logical_and, p.logical_or)
+        both = all(getattr(t._formula, "operation", None) in conditions for t in (self, other))
+        return self._apply(p.logical_or if both else v.dot, other)
+
+    def __ror__(self, other: Any) -> LazyTensor:
+        return _as_lazy(other) | self
+
+    def ifelse(self, a: Any, b: Any) -> LazyTensor:
+        """a where self >= 0, else b."""
+        return _apply(p.where, (self >= 0, a, b))
+
+    def mod(self, modulus: Any, offset: Any = 0.0) -> LazyTensor:
+        """x - m floor((x - offset) / m), the representative of x modulo m in [offset, offset + m)."""
+        return self._apply(p.mod, modulus, offset)
+
+    def norm(self, axis: int | None = None, dim: int | None = None) -> LazyTensor:
+        """Euclidean norm along the vector dimension."""
+        self._check_vector_axis("norm", _choose_axis(axis, dim))
+        return self._apply(v.norm2)
+
+    def normalize(self, axis: int | None = None) -> LazyTensor:
+        """x / |x|, and 0 where x = 0."""
+        self._check_vector_axis("normalize", axis)
+        return self * self._apply(v.sqnorm2)._apply(p.rsqrt)
+
+    def elem(self, i: int) -> LazyTensor:
+        """Component number i."""
+        return self.extract(i, 1)
+
+    def extract(self, start: int, length: int) -> LazyTensor:
+        """Components ``start`` to ``start + length - 1``."""
+        return self._apply(x.extract, attributes=(int(start), int(length)))
+
+    def __getitem__(self, key: Any) -> LazyTensor:
+        """Components: ``tensor[..., k]`` or ``tensor[..., k:l]``."""
+        dim = self._formula.dim
+        if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis:
+            chosen = key[1]
+            if isinstance(chosen, (int, np.integer)):
+                return self.elem(int(chosen) + (dim if chosen < 0 else 0))
+            if isinstance(chosen, slice) and chosen.step in (None, 1):
+                start, stop, _ = chosen.indices(dim)
+                return self.extract(start, stop - start)
+        raise AxisError(
+            f"Only components may be indexed, as tensor[..., k] or tensor[..., k:l], but got [{key!r}]."
+        )
+
+    def concat(self, *others: Any) -> LazyTensor:
+        """The components of self, followed by those of the others."""
+        return functools.reduce(lambda left, right: left._apply(x.concat, right), map(_as_lazy, others), self)
+
+    @staticmethod
+    def concatenate(tensors: Sequence[Any], axis: int = -1) -> LazyTensor:
+        """Concatenate along the vector dimension."""
+        if len(tensors) == 0:
+            raise ShapeError("concatenate needs at least one tensor but got none.")
+        first = _as_lazy(tensors[0])
+        first._check_vector_axis("concatenate", axis)
+        return first.concat(*tensors[1:])
+
+    @staticmethod
+    def cat(tensors: Sequence[Any], dim: int = -1) -> LazyTensor:
+        """Concatenate along the vector dimension, as PyTorch spells it."""
+        return LazyTensor.concatenate(tensors, axis=dim)
+
+    def grad(self, variable: LazyTensor, cotangent: Any) -> LazyTensor:
+        """The formula (dF/dv)^T e of dimension dim(v): ``variable`` is one that the formula reads, e has dimension D.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from symbolic_matrices import Vi, Vj
+        >>> x, y = np.zeros((2, 3)), np.ones((4, 3))
+        >>> x_i, y_j = Vi(x), Vj(y)
+        >>> x_i.sqdist(y_j).grad(x_i, 1.0).sum(axis=1)[0]
+        array([-8., -8., -8.])
+        """
+        if not isinstance(variable._formula, Variable):
+            raise ShapeError(
+                f"Gradients are with respect to variables, but got {print_formula(variable._formula)}."
+            )
+        operands = (self, variable, _as_lazy(cotangent))
+        nodes, bindings = _join(operands)
+        if nodes[2].dim != nodes[0].dim:
+            raise ShapeError(
+                f"The cotangent has dimension {nodes[2].dim} but the formula has {nodes[0].dim}."
+            )
+        (gradient,) = gradients(nodes[0], nodes[2], (nodes[1],))
+        return self._make(gradient, bindings, context_of(bindings))
+
+    # ------------------------------------------------------------------ reductions
+
+    def reduction(
+        self,
+        name: str,
+        *arguments: Any,
+        axis: int | None = None,
+        dim: int | None = None,
+        backend: str = "auto",
+    ) -> Any:
+        """Reduce along i (``axis=0``, after the batch dimensions) or j (``axis=1``).
+
+        Parameters
+        ----------
+        name : a key of the table of reductions, such as "sum", "logsumexp" or "argKmin".
+        arguments : what the reduction needs, such as the number of neighbours.
+        axis, dim : synonyms; negative ones count from the end, where -1 is the vector dimension.
+        backend : "auto" (where the arrays live), "reference" or "cpu".
+
+        Returns
+        -------
+        array of shape (*batch, M, D) for a reduction of j, (*batch, N, D) for one of i; a tuple for reductions with
+        two outputs. With placeholders, a callable that takes the arrays in the order of their indices.
+        """
+        return self._reduce(
+            REDUCTIONS[name](*arguments), self._reduced_axis(name, _choose_axis(axis, dim)), backend
+        )
+
+    def _reduce(self, reduction: Reduction, axis: Axis, backend: str) -> Any:
+        reduction.check_dim(self._formula.dim)
+        if any(isinstance(b.value, Placeholder) for b in self._bindings):
+            return SymbolicReduction(self, reduction, axis, backend)
+        context = self._context
+        if context.library is None:
+            raise ArrayTypeError("A reduction needs at least one array, but this formula holds numbers only.")
+        sizes = (
+            1 if context.rows is None else context.rows,
+            1 if context.columns is None else context.columns,
+        )
+        request = Request(
+            self._formula, reduction, axis, sizes, context.batch_shape, context.library, context.dtype, context.device,
+            backend,
+        )  # fmt: skip
+        outputs = _run(request, tuple(resolve(b, context) for b in self._bindings))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _reduced_axis(self, name: str, axis: int | None) -> Axis:
+        batch = len(self._context.batch_shape)
+        if axis is None:
+            raise AxisError(f"{name} needs axis={batch} (over i) or axis={batch + 1} (over j).")
+        position = axis + self.ndim if axis < 0 else axis
+        if position not in (batch, batch + 1):
+            raise AxisError(
+                f"{name} cannot reduce axis {axis} of a LazyTensor of shape {self._full_shape}: "
+                f"choose {batch} (over i) or {batch + 1} (over j)."
+            )
+        return Axis.I if position == batch else Axis.J
+
+    def _check_vector_axis(self, name: str, axis: int | None) -> None:
+        if axis not in (None, -1, self.ndim - 1):
+            raise AxisError(f"{name} works along the vector dimension, axis=-1, but got axis={axis}.")
+
+    def sum(self, axis: int | None = -1, dim: int | None = None, backend: str = "auto") -> Any:
+        """Sum over i or j (returns an array), or over the vector dimension (the default; returns a LazyTensor)."""
+        chosen = _choose_axis(None if dim is not None else axis, dim)
+        if chosen in (None, -1, self.ndim - 1):
+            return self._apply(v.vector_sum)
+        return self.reduction("sum", axis=chosen, backend=backend)
+
+    def __matmul__(self, vector: Array) -> Any:
+        """Matrix-vector products: sum_j M_ij v_j for v of shape (N,), (*batch, N, E) -> (M,), (*batch, M, E)."""
+        if find_library(vector) is None:
+            raise ArrayTypeError(f"K @ v needs an array v but got {type(vector).__qualname__}.")
+        is_flat = len(vector.shape) == 1
+        columns = vector[:, None] if is_flat else vector
+        if len(columns.shape) < 2 or columns.shape[-2] != self._full_shape[-2]:
+            raise ShapeError(
+                f"K @ v: K has shape {self.shape} but v has shape {tuple(vector.shape)}; they must match."
+            )
+        v_j = LazyTensor(columns[..., None, :, :])
+        product = self * v_j
+        result = product._reduce(REDUCTIONS["sum"](), Axis.J, "auto")
+        return result[..., 0] if is_flat and result.shape[-1] == 1 else result
+
+    def __rmatmul__(self, vector: Array) -> Any:
+        """v @ K = K^T v."""
+        return self.T @ vector
+
+
+class SymbolicReduction:
+    """A reduction of a formula with placeholders: call it with the arrays, in the order of their indices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from symbolic_matrices import Vi, Vj
+    >>> count_close = (Vi(0, 2).sqdist(Vj(1, 2)) < 0.01).sum(axis=1)
+    >>> count_close(np.zeros((3, 2)), np.zeros((5, 2)))[:, 0]
+    array([5., 5., 5.])
+    """
+
+    def __init__(self, tensor: LazyTensor, reduction: Reduction, axis: Axis, backend: str) -> None:
+        self._tensor, self._reduction, self._axis, self._backend = tensor, reduction, axis, backend
+
+    def __call__(self, *arguments: Any, backend: str | None = None) -> Any:
+        """Arrays of shape (*batch, size, D) along i or j; numbers or arrays for parameters."""
+        bindings = tuple(fill(binding, arguments) for binding in self._tensor._bindings)
+        filled = LazyTensor._make(self._tensor._formula, bindings, context_of(bindings))
+        return filled._reduce(self._reduction, self._axis, backend or self._backend)
+
+    def __repr__(self) -> str:
+        return f"{self._reduction.name} over {self._axis.letter} of {self._tensor!r}"
+
+
+def _run(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Execute a reduction, under PyTorch as a differentiable function."""
+    assert request.library is not None
+    if request.library.name != "torch":
+        return execute(request, arrays)
+    # loaded on first use: it imports PyTorch, which only users of its tensors need to have
+    return importlib.import_module(".autograd", __package__).reduce(request, arrays)
+
+
+# ---------------------------------------------------------------------- how formulas are joined
+
+
+def _single(binding: Binding) -> tuple[Node, tuple[Binding, ...], Context]:
+    """The formula that just reads one variable."""
+    return variable(0, binding.axis, binding.dim), (binding,), context_of((binding,))
+
+
+def _as_lazy(value: Any) -> LazyTensor:
+    return value if isinstance(value, LazyTensor) else LazyTensor(value)
+
+
+def _apply(operation: Operation, operands: tuple[Any, ...], attributes: Attributes = ()) -> LazyTensor:
+    tensors = tuple(map(_as_lazy, operands))
+    first = tensors[0]
+    if len(tensors) == 1:
+        return LazyTensor._make(
+            call(operation, (first._formula,), attributes), first._bindings, first._context
+        )
+    nodes, bindings = _join(tensors)
+    same = all(tensor._bindings is first._bindings for tensor in tensors)
+    context = first._context if same else context_of(bindings)
+    return LazyTensor._make(call(operation, nodes, attributes), bindings, context)
+
+
+def _join(tensors: tuple[LazyTensor, ...]) -> tuple[tuple[Node, ...], tuple[Binding, ...]]:
+    """One list of variables for several formulas: data that occur twice are read once."""
+    merged = list(tensors[0]._bindings)
+    nodes = [tensors[0]._formula]
+    for tensor in tensors[1:]:
+        positions = tuple(_position(binding, merged) for binding in tensor._bindings)
+        nodes.append(_renumbered(tensor._formula, positions))
+    return tuple(nodes), tuple(merged)
+
+
+def _position(binding: Binding, merged: list[Binding]) -> int:
+    """Where a binding stands in the list, to which it is added if it is new."""
+    for position, other in enumerate(merged):
+        if binding.is_same_as(other):
+            return position
+    merged.append(binding)
+    return len(merged) - 1
+
+
+@functools.lru_cache(maxsize=16384)
+def _renumbered(formula: Node, positions: tuple[int, ...]) -> Node:
+    return renumber(formula, dict(enumerate(positions)))
+
+
+def _choose_axis(axis: int | None, dim: int | None) -> int | None:
+    if axis is not None and dim is not None:
+        raise AxisError(f"axis={axis} and dim={dim} are synonyms: give one of them.")
+    return dim if axis is None else axis
+
+
+def _is_number(value: Any, number: float) -> bool:
+    return isinstance(value, (int, float)) and value == number
+
+
+def Vi(x: Any, dim: int | None = None) -> LazyTensor:
+    """x_i: a variable along i, from an array of shape (M, D), or ``Vi(index, dim)``, a placeholder without data."""
+    return _variable(x, dim, 0)
+
+
+def Vj(x: Any, dim: int | None = None) -> LazyTensor:
+    """y_j: a variable along j, from an array of shape (N, D), or ``Vj(index, dim)``, a placeholder without data."""
+    return _variable(x, dim, 1)
+
+
+def Pm(x: Any, dim: int | None = None) -> LazyTensor:
+    """A parameter, from a number, a sequence or a 1-D array, or ``Pm(index, dim)``, a placeholder without data."""
+    return _variable(x, dim, 2)
+
+
+def _variable(x: Any, dim: int | None, axis: int) -> LazyTensor:
+    if dim is None:
+        return LazyTensor(x, axis=axis)
+    return LazyTensor._make(*_single(placeholder(int(x), int(dim), axis)))

@@ -1,0 +1,8 @@
+"""The table of operations: one module per family, one row per operation."""
+
+from __future__ import annotations
+
+from . import indexing, pointwise, vectors
+from .table import OPERATIONS, Operand, Operation, find_operation
+
+__all__ = ["OPERATIONS", "Operand", "Operation", "find_operation", "indexing", "pointwise", "vectors"]

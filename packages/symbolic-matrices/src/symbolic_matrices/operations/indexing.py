@@ -1,0 +1,69 @@
+"""Rows of the operations that move components: slices, concatenation and their adjoints."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from ..arrays import Array
+from ..errors import ShapeError
+from .pointwise import REALS
+from .table import Operand, Operation, row
+
+
+def _extract_dim(dims: tuple[int, ...], start: int, length: int) -> int:
+    if not (start >= 0 and length > 0 and start + length <= dims[0]):
+        raise ShapeError(
+            f"Components {start} to {start + length - 1} of a vector of dimension {dims[0]} do not exist; "
+            f"valid ones are 0 to {dims[0] - 1}."
+        )
+    return length
+
+
+def _pad_statement(out: Operand, x: Operand, start: int, total: int) -> str:
+    return (
+        f"for (int k = 0; k < {total}; ++k) {out['k']} = V();\n"
+        f"for (int k = 0; k < {x.dim}; ++k) {out[f'{start} + k']} = {x['k']};"
+    )
+
+
+def _pad_reference(xp: ModuleType, x: Array, start: int, total: int) -> Array:
+    before = xp.zeros_like(x[..., :1])
+    blocks = [before] * start + [x] + [before] * (total - start - x.shape[-1])
+    return xp.concatenate(blocks, -1)
+
+
+def _concat_statement(out: Operand, x: Operand, y: Operand) -> str:
+    return (
+        f"for (int k = 0; k < {x.dim}; ++k) {out['k']} = {x['k']};\n"
+        f"for (int k = 0; k < {y.dim}; ++k) {out[f'{x.dim} + k']} = {y['k']};"
+    )
+
+
+def _concat_reference(xp: ModuleType, x: Array, y: Array) -> Array:
+    shape = xp.broadcast_shapes(x.shape[:-1], y.shape[:-1])
+    blocks = [xp.broadcast_to(block, (*shape, block.shape[-1])) for block in (x, y)]
+    return xp.concatenate(blocks, -1)
+
+
+# fmt: off
+extract: Operation = row(
+    name="extract", doc="Components ``start`` to ``start + length - 1``.", domain=(REALS,), dims=(5,),
+    attributes=(1, 3), dim=_extract_dim, method=False,
+    statement=lambda out, x, start, length: (
+        f"for (int k = 0; k < {length}; ++k) {out['k']} = {x[f'{start} + k']};"
+    ),
+    reference=lambda xp, x, start, length: x[..., start : start + length],
+    derivative=lambda g, x, start, length: (pad(g, attributes=(start, x.dim)),),
+)
+pad: Operation = row(
+    name="pad", doc="Zeros, the components of x from position ``start`` on, zeros up to ``total`` components.",
+    domain=(REALS,), dims=(2,), attributes=(1, 5), dim=lambda dims, start, total: total, method=False,
+    statement=_pad_statement, reference=_pad_reference,
+    derivative=lambda g, x, start, total: (extract(g, attributes=(start, x.dim)),),
+)
+concat: Operation = row(
+    name="concat", doc="The components of x, then those of y.", domain=(REALS, REALS), dims=(2, 3),
+    dim=lambda dims: dims[0] + dims[1], statement=_concat_statement, reference=_concat_reference,
+    derivative=lambda g, x, y: (extract(g, attributes=(0, x.dim)), extract(g, attributes=(x.dim, y.dim))),
+)
+# fmt: on

@@ -1,0 +1,46 @@
+"""Owns the plan: everything that determines a kernel, and nothing else. Pure and cached."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from .arrays import REAL_TYPES, RealType
+from .expressions import Axis, Node, Variable, transpose, variables_of
+from .reductions import Reduction
+from .simplification import simplify
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a kernel computes, free of sizes and values.
+
+    A kernel keeps rows and reduces columns. The formula is transposed beforehand where the user reduces the first axis,
+    so that ``Axis.I`` always stands for rows here and ``Axis.J`` for columns.
+    """
+
+    formula: Node
+    reduction: Reduction
+    dtype: str
+
+    @property
+    def real(self) -> RealType:
+        return REAL_TYPES[self.dtype]
+
+    @functools.cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables that the formula reads, by increasing position in the list of arrays."""
+        return tuple(variables_of(self.formula))
+
+    @functools.cached_property
+    def output_shape(self) -> tuple[int, ...]:
+        """Trailing shape of each output."""
+        return self.reduction.output_shape(self.formula.dim)
+
+
+@functools.lru_cache(maxsize=4096)
+def make_plan(formula: Node, reduction: Reduction, axis: Axis, dtype: str) -> Plan:
+    """Plan the reduction of a formula along ``axis`` (I or J) in the number format ``dtype``."""
+    assert axis in (Axis.I, Axis.J)
+    reduction.check_dim(formula.dim)
+    return Plan(simplify(formula if axis is Axis.J else transpose(formula)), reduction, dtype)

@@ -1,0 +1,231 @@
+"""Owns generated text: a plan's formula as a small C++ struct that a loop nest of ``native/`` is instantiated with.
+
+The text is printed once, in the subset of C++ that is valid for CUDA scalars and for host SIMD vectors alike: ``V`` is
+the type of one component, a ``float`` on a GPU, a register of several rows on a CPU. Work is printed in four stages,
+and done where it varies: once per launch, per row, per column, per pair. The pair stage assigns each component of
+``out`` once and never reads it, so that a reduction may absorb it on the spot.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from dataclasses import dataclass
+
+from .expressions import Axis, Call, Constant, Index, Node, Variable, topological
+from .operations import Operation
+from .planning import Plan
+
+INDENT = "    "
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One function of the printed struct: the axes along which its values vary, and how others refer to them."""
+
+    name: str
+    axes: Axis
+    buffer: str  # name of the kept values in later stages
+    template: str
+    parameters: str
+
+
+STAGES = (
+    Stage("parameter", Axis.PARAMETER, "p", "class V, class Read", "const Read& read, V* out"),
+    Stage("row", Axis.I, "r", "class V, class Read, class P", "const Read& read, const P& p, V* out"),
+    Stage("column", Axis.J, "c", "class V, class Read, class P", "const Read& read, const P& p, V* out"),
+    Stage("pair", Axis.I | Axis.J, "out", "class V, class R, class C, class P, class Out",
+          "const R& r, const C& c, const P& p, Out& out"),
+)  # fmt: skip
+_STAGE_OF = {stage.axes: stage for stage in STAGES}
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """A vector in the text: ``pattern`` has ``{}`` where the component goes, ``offset`` is added to it."""
+
+    dim: int
+    pattern: str
+    offset: int = 0
+
+    def __getitem__(self, component: int | str) -> str:
+        if self.dim == 1:
+            return self.pattern.format(self.offset)
+        if isinstance(component, int):
+            return self.pattern.format(self.offset + component)
+        return self.pattern.format(f"{self.offset} + {component}" if self.offset else component)
+
+
+@dataclass(frozen=True)
+class KeptValues:
+    """Where the values that later stages need stand in the buffer of their stage."""
+
+    offsets: dict[Node, int]
+    size: int
+
+
+def kept_values(formula: Node) -> dict[Stage, KeptValues]:
+    """The values that cross from one stage to a later one, or that are the result."""
+    kept: dict[Stage, dict[Node, int]] = {stage: {} for stage in STAGES}
+    sizes = dict.fromkeys(STAGES, 0)
+    nodes = topological(formula)
+    crossing = {a for node in nodes for a in node.arguments if a.axes != node.axes} | {formula}
+    for node in nodes:
+        if node in crossing and not isinstance(node, Constant):
+            stage = _STAGE_OF[node.axes]
+            kept[stage][node] = sizes[stage]
+            sizes[stage] += node.dim
+    return {stage: KeptValues(kept[stage], sizes[stage]) for stage in STAGES}
+
+
+class _StagePrinter:
+    """Prints the statements of one stage."""
+
+    def __init__(self, stage: Stage, kept: dict[Stage, KeptValues]) -> None:
+        self.stage, self.kept = stage, kept
+        self.lines: list[str] = []
+        self.names: dict[Node, Spelled] = {}
+
+    def print_stage(self, nodes: list[Node], root: Node) -> list[str]:
+        for node in nodes:
+            if node.axes == self.stage.axes and not isinstance(node, Constant):
+                self._print_node(node)
+        if self._is_last and not self._writes_directly(root):
+            self._copy(self._operand(root), Spelled(root.dim, "out[{}]"))
+        return self.lines
+
+    @property
+    def _is_last(self) -> bool:
+        return self.stage is STAGES[-1]
+
+    def _writes_directly(self, node: Node) -> bool:
+        """Whether a value goes straight to the buffer of its stage. The last one cannot hold intermediate sums."""
+        if node not in self.kept[self.stage].offsets:
+            return False
+        is_componentwise = isinstance(node, Call) and getattr(node.operation, "is_componentwise", False)
+        return is_componentwise or not self._is_last
+
+    def _print_node(self, node: Node) -> None:
+        if isinstance(node, Call):
+            self._print_call(node)
+        elif node in self.kept[self.stage].offsets:
+            self._copy(self._read(node), self._kept(self.stage, node, "out"))
+
+    def _print_call(self, node: Call) -> None:
+        is_kept = self._writes_directly(node)
+        name = f"t{len(self.names)}"
+        local = Spelled(node.dim, name if node.dim == 1 else name + "[{}]")
+        target = self._kept(self.stage, node, "out") if is_kept else local
+        operands = [self._operand(argument) for argument in node.arguments]
+        operation = node.operation
+        assert isinstance(operation, Operation)
+        declared = f"V {name};" if node.dim == 1 else f"V {name}[{node.dim}];"
+        if operation.statement is not None:
+            lines = operation.statement(target, *operands, *node.attributes).splitlines()
+            self.lines += lines if is_kept else [declared, *lines]
+        elif node.dim == 1:
+            text = self._component(operation, node, operands, 0)
+            self.lines.append(f"{target[0]} = {text};" if is_kept else f"const V {name} = {text};")
+        else:
+            text = self._component(operation, node, operands, "k")
+            loop = f"for (int k = 0; k < {node.dim}; ++k) {target['k']} = {text};"
+            self.lines += [loop] if is_kept else [declared, loop]
+        self.names[node] = target
+
+    def _component(self, operation: Operation, node: Call, operands: list[Spelled], k: int | str) -> str:
+        return operation.component.format(*(operand[k] for operand in operands), attributes=node.attributes)
+
+    def _copy(self, source: Spelled, target: Spelled) -> None:
+        assignment = f"{target['k']} = {source['k']};"
+        self.lines.append(
+            assignment if target.dim == 1 else f"for (int k = 0; k < {target.dim}; ++k) {assignment}"
+        )
+
+    def _operand(self, node: Node) -> Spelled:
+        if isinstance(node, Constant):
+            return Spelled(1, f"splat<V>({_spell_number(node.value)})")
+        if node in self.names:
+            return self.names[node]
+        stage = _STAGE_OF[node.axes]
+        if stage is self.stage:
+            return self._read(node)
+        return self._kept(stage, node, stage.buffer)
+
+    def _kept(self, stage: Stage, node: Node, buffer: str) -> Spelled:
+        return Spelled(node.dim, buffer + "[{}]", self.kept[stage].offsets[node])
+
+    def _read(self, node: Node) -> Spelled:
+        if isinstance(node, Index):
+            return Spelled(1, "read.index()")
+        assert isinstance(node, Variable)
+        return Spelled(node.dim, f"read({node.index}, {{}})")
+
+
+def _spell_number(value: float) -> str:
+    if math.isnan(value):
+        return "not_a_number()"
+    if math.isinf(value):
+        return "infinity()" if value > 0 else "-infinity()"
+    return f"REAL({value!r})"
+
+
+def print_formula(formula: Node) -> str:
+    """The formula as people write it: ``exp(-sqdist(x0, y1)) * y2``."""
+    if isinstance(formula, Constant):
+        return f"{formula.value:g}"
+    if not isinstance(formula, Call):
+        return repr(formula)
+    operation = formula.operation
+    assert isinstance(operation, Operation)
+    if operation.text:
+        inside = (_parenthesised(argument) for argument in formula.arguments)
+        return operation.text.format(*inside, attributes=formula.attributes)
+    arguments = [print_formula(argument) for argument in formula.arguments]
+    return f"{operation.name}({', '.join([*arguments, *map(str, formula.attributes)])})"
+
+
+def _parenthesised(node: Node) -> str:
+    text = print_formula(node)
+    is_infix = isinstance(node, Call) and bool(getattr(node.operation, "text", ""))
+    return f"({text})" if is_infix or text.startswith("-") else text
+
+
+def print_struct(formula: Node) -> str:
+    """The formula as a C++ struct of four stages."""
+    kept = kept_values(formula)
+    nodes = topological(formula)
+    lines = ["struct Formula {"]
+    for stage in STAGES[:-1]:
+        lines.append(f"{INDENT}static constexpr int {stage.name}_dim = {kept[stage].size};")
+    lines.append(f"{INDENT}static constexpr int dim = {formula.dim};")
+    for stage in STAGES:
+        body = _StagePrinter(stage, kept).print_stage(nodes, formula)
+        lines += ["", f"{INDENT}template <{stage.template}>"]
+        lines.append(f"{INDENT}SM_INLINE static void {stage.name}({stage.parameters}) {{")
+        lines += [INDENT * 2 + line for line in body]
+        lines.append(f"{INDENT}}}")
+    return "\n".join([*lines, "};"])
+
+
+@dataclass(frozen=True)
+class PrintedKernel:
+    """The text of a kernel and the name of its entry point."""
+
+    source: str
+    kernel_name: str
+
+
+@functools.lru_cache(maxsize=4096)
+def print_kernel(plan: Plan) -> PrintedKernel:
+    """The whole text that is compiled for a plan. Equal plans print equal texts."""
+    reduction = plan.reduction.spelling("Formula::dim")
+    title = f"// {plan.reduction.name} over j of  {print_formula(plan.formula)}"
+    real = plan.real
+    definitions = (
+        f'#define REAL {real.spelling}\n#define REAL_BITS {8 * real.itemsize}\n#include "reduce.hpp"'
+    )
+    body = "\n".join((title, definitions, "", print_struct(plan.formula), ""))
+    digest = hashlib.sha256(f"{body}{reduction}".encode()).hexdigest()[:16]
+    name = f"{plan.reduction.name}_{digest}"
+    return PrintedKernel(f"{body}\nSM_KERNEL({name}, Formula, {reduction})\n", name)

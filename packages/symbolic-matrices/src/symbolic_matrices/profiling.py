@@ -1,0 +1,78 @@
+"""Owns the measurement of where time goes: compiling kernels or running them. Costs nothing while nobody measures."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+
+class Profile:
+    """Counts the kernels that are compiled and launched inside a ``with`` block, in any thread.
+
+    Attributes
+    ----------
+    kernels, compile_seconds : kernels that were prepared (compiled, or loaded from the cache), and the time it took.
+    launches, run_seconds : reductions that ran, and the time they took.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from symbolic_matrices import Profile, Vi, Vj
+    >>> x = np.zeros((100, 3))
+    >>> with Profile() as profile:
+    ...     total = Vi(x).sqdist(Vj(x)).sum(axis=1)
+    >>> profile.launches
+    1
+    """
+
+    def __init__(self) -> None:
+        self.kernels, self.compile_seconds = 0, 0.0
+        self.launches, self.run_seconds = 0, 0.0
+
+    def __enter__(self) -> Profile:
+        with _lock:
+            _active.append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        with _lock:
+            _active.remove(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kernels} kernels prepared in {self.compile_seconds:.2f} s, "
+            f"{self.launches} launches in {self.run_seconds:.2f} s"
+        )
+
+
+_active: list[Profile] = []
+_lock = threading.Lock()
+
+
+def is_measuring() -> bool:
+    return bool(_active)
+
+
+@contextlib.contextmanager
+def measure_compilation() -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    elapsed = time.perf_counter() - start
+    with _lock:
+        for profile in _active:
+            profile.kernels += 1
+            profile.compile_seconds += elapsed
+
+
+@contextlib.contextmanager
+def measure_launch() -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    elapsed = time.perf_counter() - start
+    with _lock:
+        for profile in _active:
+            profile.launches += 1
+            profile.run_seconds += elapsed

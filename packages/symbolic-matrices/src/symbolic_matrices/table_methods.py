@@ -1,0 +1,72 @@
+"""Owns the methods that ``LazyTensor`` gets from the tables of operations and reductions: one per row.
+
+Editors and type checkers read them from ``table_methods.pyi``, which ``tools/generate_stubs.py`` writes.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+from .expressions import Attributes
+from .operations import OPERATIONS, Operation
+from .reductions import COUNTED_REDUCTIONS, REDUCTIONS
+
+
+class TableMethods(abc.ABC):
+    """One method per operation, ``x.exp()``, and per reduction, ``x.logsumexp(axis=1)``."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> Any:
+        """Apply an operation to self and others."""
+
+    @abc.abstractmethod
+    def reduction(self, name: str, *arguments: Any, axis: Any = None, dim: Any = None, **options: Any) -> Any:
+        """Run a reduction of the table."""
+
+
+def _operation_method(operation: Operation) -> Callable[..., Any]:
+    def method(self: TableMethods, *others: Any) -> Any:
+        if len(others) != operation.arity - 1:
+            raise TypeError(
+                f"{operation.name} takes {operation.arity - 1} arguments but {len(others)} were given."
+            )
+        return self._apply(operation, *others)
+
+    return _documented(method, operation.name, operation.doc)
+
+
+def _reduction_method(name: str) -> Callable[..., Any]:
+    def method(self: TableMethods, axis: int | None = None, dim: int | None = None, **options: Any) -> Any:
+        return self.reduction(name, axis=axis, dim=dim, **options)
+
+    return _documented(method, name, REDUCTIONS[name]().__doc__)
+
+
+def _counted_reduction_method(name: str) -> Callable[..., Any]:
+    def method(
+        self: TableMethods,
+        K: int,
+        axis: int | None = None,
+        dim: int | None = None,
+        **options: Any,
+    ) -> Any:
+        return self.reduction(name, int(K), axis=axis, dim=dim, **options)
+
+    return _documented(method, name, REDUCTIONS[name](1).__doc__)
+
+
+def _documented(method: Callable[..., Any], name: str, doc: str | None) -> Callable[..., Any]:
+    method.__name__, method.__qualname__, method.__doc__ = name, f"LazyTensor.{name}", doc
+    return method
+
+
+for _operation in OPERATIONS.values():
+    if _operation.method:
+        setattr(TableMethods, _operation.name, _operation_method(_operation))
+for _name in REDUCTIONS:
+    _make_method = _counted_reduction_method if _name in COUNTED_REDUCTIONS else _reduction_method
+    setattr(TableMethods, _name, _make_method(_name))

@@ -1,0 +1,122 @@
+"""Written by tools/generate_stubs.py from the tables of operations and reductions."""
+
+from typing import Any
+
+from .expressions import Attributes
+from .lazy_tensor import LazyTensor
+from .operations import Operation
+
+class TableMethods:
+    def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor: ...
+    def reduction(
+        self,
+        name: str,
+        *arguments: Any,
+        axis: int | None = None,
+        dim: int | None = None,
+        backend: str = "auto",
+    ) -> Any: ...
+    def inverse(self) -> LazyTensor:
+        """1 / x."""
+    def square(self) -> LazyTensor:
+        """x^2."""
+    def power(self, other: Any, /) -> LazyTensor:
+        """x^y."""
+    def abs(self) -> LazyTensor:
+        """|x|."""
+    def mod(self, other1: Any, other2: Any, /) -> LazyTensor:
+        """x - m floor((x - offset) / m), the representative of x modulo m in [offset, offset + m)."""
+    def exp(self) -> LazyTensor:
+        """Exponential."""
+    def log(self) -> LazyTensor:
+        """Natural logarithm."""
+    def exp2(self) -> LazyTensor:
+        """2^x."""
+    def log2(self) -> LazyTensor:
+        """Logarithm to base 2."""
+    def expm1(self) -> LazyTensor:
+        """exp(x) - 1, exact near 0."""
+    def log1p(self) -> LazyTensor:
+        """log(1 + x), exact near 0."""
+    def sqrt(self) -> LazyTensor:
+        """Square root; its gradient at 0 is 0."""
+    def rsqrt(self) -> LazyTensor:
+        """1 / sqrt(x), and 0 at 0."""
+    def sin(self) -> LazyTensor:
+        """Sine."""
+    def cos(self) -> LazyTensor:
+        """Cosine."""
+    def tan(self) -> LazyTensor:
+        """Tangent."""
+    def asin(self) -> LazyTensor:
+        """Arc sine."""
+    def acos(self) -> LazyTensor:
+        """Arc cosine."""
+    def atan(self) -> LazyTensor:
+        """Arc tangent."""
+    def atan2(self, other: Any, /) -> LazyTensor:
+        """Angle of the point (y, x): the arc tangent of x / y in the right quadrant."""
+    def sinh(self) -> LazyTensor:
+        """Hyperbolic sine."""
+    def cosh(self) -> LazyTensor:
+        """Hyperbolic cosine."""
+    def tanh(self) -> LazyTensor:
+        """Hyperbolic tangent."""
+    def sign(self) -> LazyTensor:
+        """-1, 0 or 1."""
+    def step(self) -> LazyTensor:
+        """1 where x >= 0, else 0."""
+    def relu(self) -> LazyTensor:
+        """max(x, 0)."""
+    def floor(self) -> LazyTensor:
+        """Largest integer below x."""
+    def ceil(self) -> LazyTensor:
+        """Smallest integer above x."""
+    def minimum(self, other: Any, /) -> LazyTensor:
+        """The smaller of x and y (x takes the gradient of a tie)."""
+    def maximum(self, other: Any, /) -> LazyTensor:
+        """The larger of x and y (x takes the gradient of a tie)."""
+    def clamp(self, other1: Any, other2: Any, /) -> LazyTensor:
+        """x limited to the interval [a, b]."""
+    def where(self, other1: Any, other2: Any, /) -> LazyTensor:
+        """x where the condition is not 0, else y."""
+    def concat(self, other: Any, /) -> LazyTensor:
+        """The components of x, then those of y."""
+    def dot(self, other: Any, /) -> LazyTensor:
+        """Inner product of x and y, also written ``x | y``."""
+    def sqnorm2(self) -> LazyTensor:
+        """Squared Euclidean norm."""
+    def norm2(self) -> LazyTensor:
+        """Euclidean norm; its gradient at 0 is 0."""
+    def sqdist(self, other: Any, /) -> LazyTensor:
+        """Squared Euclidean distance, |x - y|^2, by direct differences."""
+    def matvecmult(self, other: Any, /) -> LazyTensor:
+        """Matrix-vector product A y of the matrix A that x stores row by row."""
+    def vecmatmult(self, other: Any, /) -> LazyTensor:
+        """Vector-matrix product x A of the matrix A that y stores row by row."""
+    def tensorprod(self, other: Any, /) -> LazyTensor:
+        """All the products x_k y_l, row by row."""
+    def logsumexp(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+        """log sum_j exp(F_ij). The state is (m, s): the largest exponent, and sum_j exp(F_ij - m)."""
+    def min(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+    def max(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+    def argmin(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+    def argmax(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+    def min_argmin(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+    def max_argmax(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+    def Kmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+        """The K smallest F_ij of each row, in increasing order; equal values by increasing index."""
+    def argKmin(
+        self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto"
+    ) -> Any:
+        """The K smallest F_ij of each row, in increasing order; equal values by increasing index."""
+    def Kmin_argKmin(
+        self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto"
+    ) -> Any:
+        """The K smallest F_ij of each row, in increasing order; equal values by increasing index."""

@@ -1,0 +1,51 @@
+"""Write ``table_methods.pyi``: the methods of ``LazyTensor`` that the tables define, for editors and type checkers.
+
+Usage: ``python tools/generate_stubs.py`` after adding a row. A test fails when the file is out of date.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from symbolic_matrices.operations import OPERATIONS, Operation
+from symbolic_matrices.reductions import COUNTED_REDUCTIONS, REDUCTIONS
+
+STUB = Path(__file__).parents[1] / "packages/symbolic-matrices/src/symbolic_matrices/table_methods.pyi"
+HEADER = '''"""Written by tools/generate_stubs.py from the tables of operations and reductions."""
+
+from typing import Any
+
+from .expressions import Attributes
+from .lazy_tensor import LazyTensor
+from .operations import Operation
+
+class TableMethods:
+    def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor: ...
+    def reduction(
+        self, name: str, *arguments: Any, axis: int | None = None, dim: int | None = None, backend: str = "auto"
+    ) -> Any: ...
+'''
+OPTIONS = 'axis: int | None = None, dim: int | None = None, *, backend: str = "auto"'
+
+
+def operation_stub(operation: Operation) -> str:
+    names = ["other"] if operation.arity == 2 else [f"other{k}" for k in range(1, operation.arity)]
+    parameters = ", ".join(["self", *(f"{name}: Any" for name in names)] + (["/"] if names else []))
+    return f'    def {operation.name}({parameters}) -> LazyTensor:\n        """{operation.doc}"""\n'
+
+
+def reduction_stub(name: str) -> str:
+    count = "K: int, " if name in COUNTED_REDUCTIONS else ""
+    reduction = REDUCTIONS[name](1) if count else REDUCTIONS[name]()
+    doc = (reduction.__doc__ or "").partition("\n")[0]
+    return f'    def {name}(self, {count}{OPTIONS}) -> Any:\n        """{doc}"""\n'
+
+
+def stub_text() -> str:
+    methods = [operation_stub(operation) for operation in OPERATIONS.values() if operation.method]
+    return HEADER + "".join(methods + [reduction_stub(name) for name in REDUCTIONS if name != "sum"])
+
+
+if __name__ == "__main__":
+    STUB.write_text(stub_text())
+    print(f"Wrote {STUB.name}.")
