@@ -1,0 +1,268 @@
+"""Owns derivatives in PyTorch: envelope theorem, implicit second order; ignores how problems are solved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .sinkhorn import Problem, Solution
+
+_CG_ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A problem on detached tensors, with its solution."""
+
+    problem: Problem
+    solution: Solution
+
+
+def attach_value(problem: Problem, solution: Solution, value: Tensor) -> Tensor:
+    """``value`` as a differentiable function of the tensors of ``problem``.
+
+    By the envelope theorem, the gradient of the optimal value is the partial gradient of the dual objective at fixed
+    potentials. Second derivatives differentiate the optimality conditions (see ``attach_potentials``).
+    """
+    if not _needs_graph(problem):
+        return value
+    result: Tensor = _Value.apply(Solved(problem.detached(), solution), value, *problem.tensors)
+    return result
+
+
+def attach_potentials(problem: Problem, solution: Solution) -> tuple[Tensor, Tensor]:
+    """The optimal potentials (f, g) as differentiable functions of the tensors of ``problem``.
+
+    Implicit function theorem: with D the dual objective, dD/df = dD/dg = 0 at the optimum, so that the pull-back of a
+    gradient u on the potentials is that of dD/d(f, g) along w, where -D'' w = u is solved by conjugate gradient.
+    """
+    if not _needs_graph(problem):
+        return solution.f, solution.g
+    solved = Solved(problem.detached(), solution)
+    f, g = _Potentials.apply(solved, *problem.tensors)
+    if not problem.conserves_mass:
+        return f, g
+    # Constants move freely between f and g: fix them inside the graph, as the loop did.
+    source, target = problem.source, problem.target
+    shift = (source.integrate(f) - target.integrate(g)) / (source.mass + target.mass)
+    shift = shift.to(f.dtype)[..., None]
+    return f - shift, g + shift
+
+
+def dual_value(problem: Problem, f: Tensor, g: Tensor) -> Tensor:
+    """The dual objective at any potentials, differentiable in everything, in float64."""
+    source, target = problem.source, problem.target
+    penalty_a, penalty_b = problem.penalties
+    gain = source.integrate(penalty_a.dual(f)) + target.integrate(penalty_b.dual(g))
+    plan_mass = source.integrate(_row_density(problem, f, g))
+    return gain - problem.epsilon * (plan_mass - source.mass * target.mass)
+
+
+class _Value(torch.autograd.Function):
+    """(tensors of the problem) -> optimal value."""
+
+    @staticmethod
+    def forward(ctx: Any, solved: Solved, value: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.solved = solved
+        ctx.save_for_backward(*tensors)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            gradients = _differentiable_gradient(ctx.solved, ctx.saved_tensors, wanted, gradient)
+        else:
+            gradients = _envelope_gradient(ctx.solved, ctx.saved_tensors, wanted, gradient)
+        return (None, None, *gradients)
+
+
+class _Potentials(torch.autograd.Function):
+    """(tensors of the problem) -> optimal potentials."""
+
+    @staticmethod
+    def forward(ctx: Any, solved: Solved, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.solved = solved
+        ctx.save_for_backward(*tensors)
+        return solved.solution.f.clone(), solved.solution.g.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_f: Tensor, grad_g: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "Third derivatives of transport (second derivatives of plans and potentials) are not available: "
+                "differentiate values at most twice, plans and potentials once, and drop create_graph=True."
+            )
+        wanted = ctx.needs_input_grad[1:]
+        return (None, *_implicit_gradient(ctx.solved, ctx.saved_tensors, wanted, (grad_f, grad_g)))
+
+
+def _envelope_gradient(
+    solved: Solved, tensors: tuple[Tensor, ...], wanted: tuple[bool, ...], gradient: Tensor
+) -> list[Tensor | None]:
+    """First order only: one reduction per cloud, with rows that sum to one up to rounding errors."""
+    problem, solution = solved.problem, solved.solution
+    count = len(problem.geometry.tensors)
+
+    def total(live: tuple[Tensor, ...]) -> Tensor:
+        terms = _cost_terms(solved, live[:count]) if any(wanted[:count]) else []
+        terms += [w * h for w, h in zip(live[count:], _weight_gradients(problem, solution), strict=True)]
+        return torch.stack([(term.double().sum(-1) * gradient).sum() for term in terms]).sum()
+
+    return _gradient_of(total, tensors, wanted)
+
+
+def _cost_terms(solved: Solved, live: tuple[Tensor, ...]) -> list[Tensor]:
+    """Functions of the geometry whose gradients add up to that of the dual objective: plan marginal times softmin."""
+    problem, solution = solved.problem, solved.solution
+    epsilon, source, target = problem.epsilon, problem.source, problem.target
+    rows, columns = problem.geometry.replace(live).one_sided()
+    mass_a = source.weights * torch.exp((solution.f - solution.softmin_f) / epsilon)
+    mass_b = target.weights * torch.exp((solution.g - solution.softmin_g) / epsilon)
+    if problem.symmetric:  # both sides of the plan are the same, and g has the exact marginal
+        mass_a = mass_b if columns is None else 2 * mass_b
+    terms = []
+    if any(t.requires_grad for t in rows.tensors):
+        terms.append(mass_a * rows.softmin(epsilon, target.log_weights + solution.g / epsilon))
+    if columns is not None and not problem.symmetric and any(t.requires_grad for t in columns.tensors):
+        terms.append(mass_b * columns.softmin(epsilon, source.log_weights + solution.f / epsilon))
+    return terms
+
+
+def _weight_gradients(problem: Problem, solution: Solution) -> list[Tensor]:
+    """Derivatives of the dual objective with respect to a and b."""
+    sides = (
+        (problem.penalties[0], solution.f, solution.softmin_f, problem.target.mass),
+        (problem.penalties[1], solution.g, solution.softmin_g, problem.source.mass),
+    )
+    gradients = []
+    for penalty, potential, softmin, other_mass in sides:
+        density = torch.exp((potential - softmin) / problem.epsilon)
+        mass = other_mass.to(density.dtype)[..., None]
+        gradients.append(penalty.dual(potential) - problem.epsilon * (density - mass))
+    return [gradients[0] + gradients[1]] if problem.symmetric else gradients
+
+
+def _differentiable_gradient(
+    solved: Solved, tensors: tuple[Tensor, ...], wanted: tuple[bool, ...], gradient: Tensor
+) -> list[Tensor | None]:
+    """Partial gradient of the dual objective, as a function of the tensors both directly and through the potentials."""
+    problem = solved.problem.replace(tensors)
+    f, g = _Potentials.apply(solved, *tensors)
+    aliases = tuple(t.view_as(t) for t in tensors)  # stand for the direct dependence only
+    value = (dual_value(problem.replace(aliases), f, g) * gradient).sum()
+    return _partial_derivatives(value, aliases, wanted, create_graph=True)
+
+
+def _implicit_gradient(
+    solved: Solved, tensors: tuple[Tensor, ...], wanted: tuple[bool, ...], gradients: tuple[Tensor, Tensor]
+) -> list[Tensor | None]:
+    """Pull back gradients on the potentials through the optimality conditions."""
+    solution = solved.solution
+    w_f, w_g = _solve_curvature(solved, gradients)
+
+    def slope(live: tuple[Tensor, ...]) -> Tensor:
+        """Derivative of the dual objective along (w_f, w_g), as a function of the tensors."""
+        problem = solved.problem.replace(live)
+        source, target = problem.source, problem.target
+        penalty_a, penalty_b = problem.penalties
+        gain = source.integrate(w_f * penalty_a.dual_slope(solution.f))
+        gain = gain + target.integrate(w_g * penalty_b.dual_slope(solution.g))
+        rows = w_f * _row_density(problem, solution.f, solution.g)
+        columns = _row_density(problem, solution.f, solution.g, w_g)
+        return (gain - source.integrate(rows + columns)).sum()
+
+    return _gradient_of(slope, tensors, wanted)
+
+
+def _solve_curvature(solved: Solved, gradients: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """(w_f, w_g) such that minus the Hessian of the dual objective maps them to ``gradients``."""
+    problem, solution = solved.problem, solved.solution
+    epsilon, f, g = problem.epsilon, solution.f, solution.g
+    a, b = problem.source.weights, problem.target.weights
+    transposed = problem.geometry.T
+    split = f.shape[-1]
+    marginals = torch.cat(
+        [
+            a * torch.exp((f - solution.softmin_f) / epsilon),
+            b * torch.exp((g - solution.softmin_g) / epsilon),
+        ],
+        -1,
+    )
+    penalty_a, penalty_b = problem.penalties
+    curvature = torch.cat([a * penalty_a.dual_curvature(f), b * penalty_b.dual_curvature(g)], -1)
+    # Dividing by the square roots of the diagonal makes the system well scaled; empty points leave it.
+    inverse_root = torch.where(marginals > 0, marginals, torch.inf).rsqrt()
+
+    def operator(z: Tensor) -> Tensor:
+        w = z * inverse_root
+        rows = a * problem.geometry.apply_plan(epsilon, f, g, (b * w[..., split:])[..., None])[..., 0]
+        columns = b * transposed.apply_plan(epsilon, g, f, (a * w[..., :split])[..., None])[..., 0]
+        product = torch.cat([rows, columns], -1) + (marginals - epsilon * curvature) * w
+        return product * inverse_root
+
+    right = torch.cat(gradients, -1) * inverse_root * epsilon
+    kernel = None
+    if problem.conserves_mass:
+        signs = torch.cat([torch.ones_like(f), -torch.ones_like(g)], -1)
+        kernel = signs * marginals.sqrt()
+    w = _conjugate_gradient(operator, right, kernel) * inverse_root
+    return w[..., :split], w[..., split:]
+
+
+def _conjugate_gradient(operator: Callable[[Tensor], Tensor], right: Tensor, kernel: Tensor | None) -> Tensor:
+    """Solve operator(z) = right, for a positive semi-definite operator per problem of the batch."""
+
+    def project(z: Tensor) -> Tensor:
+        if kernel is None:
+            return z
+        return z - kernel * ((kernel * z).sum(-1, keepdim=True) / (kernel * kernel).sum(-1, keepdim=True))
+
+    right = project(right)
+    tolerance = (10 * torch.finfo(right.dtype).eps) ** 2 * (right * right).sum(-1, keepdim=True)
+    z, residual = torch.zeros_like(right), right
+    direction = residual
+    energy = (residual * residual).sum(-1, keepdim=True)
+    for _ in range(_CG_ITERATIONS):
+        if bool((energy <= tolerance).all()):
+            break
+        product = project(operator(direction))
+        curvature = (direction * product).sum(-1, keepdim=True)
+        step = torch.where(curvature > 0, energy / curvature, 0.0)
+        z = z + step * direction
+        residual = residual - step * product
+        new_energy = (residual * residual).sum(-1, keepdim=True)
+        direction = residual + torch.where(energy > 0, new_energy / energy, 0.0) * direction
+        energy = new_energy
+    return z
+
+
+def _row_density(problem: Problem, f: Tensor, g: Tensor, values: Tensor | None = None) -> Tensor:
+    """sum_j exp((f_i + g_j - C_ij) / epsilon) b_j v_j."""
+    weights = problem.target.weights if values is None else problem.target.weights * values
+    return problem.geometry.apply_plan(problem.epsilon, f, g, weights[..., None])[..., 0]
+
+
+def _gradient_of(
+    function: Callable[[tuple[Tensor, ...]], Tensor], tensors: tuple[Tensor, ...], wanted: tuple[bool, ...]
+) -> list[Tensor | None]:
+    with torch.enable_grad():
+        live = tuple(t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True))
+        value = function(live)
+    return _partial_derivatives(value, live, wanted, create_graph=False)
+
+
+def _partial_derivatives(
+    value: Tensor, tensors: tuple[Tensor, ...], wanted: tuple[bool, ...], *, create_graph: bool
+) -> list[Tensor | None]:
+    inputs = [t for t, w in zip(tensors, wanted, strict=True) if w]
+    found = iter(torch.autograd.grad(value, inputs, create_graph=create_graph, allow_unused=True))
+    return [next(found) if w else None for w in wanted]
+
+
+def _needs_graph(problem: Problem) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in problem.tensors)

@@ -1,0 +1,114 @@
+"""Owns the entropic cost and the Sinkhorn divergence, made of one or three problems; ignores public conventions."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from symbolic_matrices.arrays import Array, library_of
+
+from .annealing import epsilon_schedule
+from .geometries import Geometry
+from .sinkhorn import Problem, Solution, Stopping, sinkhorn, solution_value
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A problem and its solution; values and potentials are part of the graph of PyTorch's tensors."""
+
+    problem: Problem
+    solution: Solution
+
+    @cached_property
+    def value(self) -> Array:
+        """Optimal value, in float64."""
+        value = solution_value(self.problem, self.solution)
+        if library_of(self.solution.f).name != "torch":
+            return value
+        # PyTorch is optional: this file is only imported for its tensors.
+        from .differentiation import attach_value
+
+        return attach_value(self.problem, self.solution, value)
+
+    @cached_property
+    def potentials(self) -> tuple[Array, Array]:
+        """Optimal potentials (f, g)."""
+        if library_of(self.solution.f).name != "torch":
+            return self.solution.f, self.solution.g
+        from .differentiation import attach_potentials
+
+        return attach_potentials(self.problem, self.solution)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """OT(a, b), and OT(a, a) and OT(b, b) if debiased."""
+
+    ab: Solved
+    aa: Solved | None
+    bb: Solved | None
+
+    @property
+    def parts(self) -> tuple[Solved, ...]:
+        return tuple(part for part in (self.ab, self.aa, self.bb) if part is not None)
+
+    @cached_property
+    def value(self) -> Array:
+        """OT(a, b), or the Sinkhorn divergence, in float64.
+
+        S(a, b) = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 + epsilon / 2 (m_a - m_b)^2, for any masses m_a and m_b.
+        Source: Sejourne et al., *Sinkhorn divergences for unbalanced optimal transport*, arXiv 1910.12958.
+        """
+        if self.aa is None or self.bb is None:
+            return self.ab.value
+        problem = self.ab.problem
+        masses = problem.source.mass - problem.target.mass
+        return self.ab.value - (self.aa.value + self.bb.value) / 2 + problem.epsilon / 2 * masses**2
+
+
+def solve_divergence(
+    problem: Problem, self_geometries: tuple[Geometry, Geometry] | None, scaling: float, stopping: Stopping
+) -> Divergence:
+    """Solve the problem, and the two symmetric ones if their geometries are given.
+
+    ``scaling`` is the factor between two distances of the annealing schedule: epsilon follows ``scaling**p``.
+    """
+    ab = _solve(problem, scaling, stopping)
+    if self_geometries is None:
+        return Divergence(ab, None, None)
+    sides = zip(self_geometries, (problem.source, problem.target), problem.penalties, strict=True)
+    symmetric_problems = (
+        replace(
+            problem,
+            geometry=own,
+            source=measure,
+            target=measure,
+            penalties=(penalty, penalty),
+            symmetric=True,
+        )
+        for own, measure, penalty in sides
+    )
+    aa, bb = (_solve(p, scaling, stopping) for p in symmetric_problems)
+    return Divergence(ab, aa, bb)
+
+
+def _solve(problem: Problem, scaling: float, stopping: Stopping) -> Solved:
+    geometry = problem.geometry
+    # Averaged updates of a symmetric problem at least halve the error each time, at any temperature, when
+    # exp(-C / epsilon) is a positive kernel: annealing would only add iterations.
+    start = 0.0 if problem.symmetric else geometry.cost_bound
+    schedule = epsilon_schedule(start, problem.epsilon, scaling**geometry.annealing_power)
+    return Solved(problem, sinkhorn(problem, schedule, stopping))
+
+
+def warn_if_stopped_early(divergence: Divergence, stopping: Stopping, stacklevel: int) -> None:
+    """Say so when the iterations ran out before the marginals were right."""
+    stopped = [part.solution for part in divergence.parts if part.solution.status == "max_iter"]
+    if stopped:
+        worst = max(float(solution.error.max()) for solution in stopped)
+        warnings.warn(
+            f"Sinkhorn's loop stopped after max_iter={stopping.max_iter} iterations with a relative marginal error of "
+            f"{worst:.1e}, above tol={stopping.tol:.1e}: raise max_iter, or ask for a larger tol or blur.",
+            stacklevel=stacklevel + 1,
+        )

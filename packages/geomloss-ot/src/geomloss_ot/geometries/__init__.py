@@ -1,0 +1,9 @@
+"""The spaces that measures live on: each answers the few questions that the Sinkhorn loop asks."""
+
+from __future__ import annotations
+
+from .geometry import Geometry
+from .matrix import MatrixGeometry
+from .points import PointGeometry
+
+__all__ = ["Geometry", "MatrixGeometry", "PointGeometry"]

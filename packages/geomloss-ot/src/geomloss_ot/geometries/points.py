@@ -1,0 +1,118 @@
+"""Owns the cost between two point clouds, never stored: every question is one fused reduction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from symbolic_matrices import LazyTensor
+from symbolic_matrices.arrays import Array, library_of
+
+from ..costs import Cost
+from ..measures import diameter_bound
+
+_J = -2  # the j axis of a LazyTensor of any number of batch dimensions
+
+
+@dataclass(frozen=True)
+class PointGeometry:
+    """C_ij = cost(x_i, y_j) between points x (..., N, D) and y (..., M, D)."""
+
+    x: Array
+    y: Array
+    cost: Cost
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.x.shape[:-1], self.y.shape[-2])
+
+    @property
+    def T(self) -> PointGeometry:
+        cost = self.cost
+        if cost.degree is not None:  # a power of a distance is symmetric
+            return PointGeometry(self.y, self.x, cost)
+        swapped = Cost(
+            cost.name,
+            lambda y, x: cost.formula(x, y),
+            lambda y, x: library_of(x).namespace.swapaxes(cost.dense(x, y), -1, -2),
+            coefficient=cost.coefficient,
+        )
+        return PointGeometry(self.y, self.x, swapped)
+
+    @cached_property
+    def cost_bound(self) -> float:
+        cost = self.cost
+        if cost.degree is not None:
+            return float(cost.coefficient * diameter_bound(self.x, self.y) ** cost.degree)
+        detached = self.replace(tuple(library_of(t).detach(t) for t in self.tensors))
+        costs = detached._scaled_cost(1.0)
+        return float(costs.max(axis=_J).max() - costs.min(axis=_J).min())
+
+    @property
+    def annealing_power(self) -> int:
+        return self.cost.degree or 2
+
+    @property
+    def tensors(self) -> tuple[Array, ...]:
+        return (self.x,) if self.x is self.y else (self.x, self.y)
+
+    def replace(self, tensors: tuple[Array, ...]) -> PointGeometry:
+        return PointGeometry(tensors[0], tensors[-1], self.cost)
+
+    def one_sided(self) -> tuple[PointGeometry, PointGeometry]:
+        library = library_of(self.x)
+        return (
+            PointGeometry(self.x, library.detach(self.y), self.cost),
+            PointGeometry(library.detach(self.x), self.y, self.cost).T,
+        )
+
+    def softmin(self, epsilon: float, exponents: Array) -> Array:
+        return -epsilon * (_column(exponents) - self._scaled_cost(epsilon)).logsumexp(axis=_J)[..., 0]
+
+    def apply_plan(self, epsilon: float, f: Array, g: Array, values: Array) -> Array:
+        weights = LazyTensor(values[..., None, :, :])
+        return (self.lazy_density(epsilon, f, g) * weights).sum(axis=_J)
+
+    def apply_plan_cost(self, epsilon: float, f: Array, g: Array, values: Array) -> Array:
+        weights = LazyTensor(values[..., None, :, :])
+        scaled = self._scaled_cost(epsilon)
+        density = (_row(f / epsilon) + _column(g / epsilon) - scaled).exp()
+        return epsilon * (density * scaled * weights).sum(axis=_J)
+
+    def primal_density(
+        self, epsilon: float, f: Array, g: Array, rank_one: tuple[Array, Array, Array]
+    ) -> Array:
+        u, v, b = rank_one
+        scaled = self._scaled_cost(epsilon)
+        p = (_row(f / epsilon) + _column(g / epsilon) - scaled).exp() + _row(u) * _column(v)
+        tiny = 1e-38 if library_of(f).dtype_name(f) == "float32" else 1e-300  # p log p = 0 at p = 0
+        terms = p * scaled + p * (p + tiny).log() - p + 1.0
+        return epsilon * (terms * _column(b)).sum(axis=_J)[..., 0]
+
+    def density(self, epsilon: float, f: Array, g: Array) -> Array:
+        xp = library_of(f).namespace
+        costs = self.cost.coefficient * self.cost.dense(self.x, self.y)
+        return xp.exp((f[..., :, None] + g[..., None, :] - costs) / epsilon)
+
+    def lazy_density(self, epsilon: float, f: Array, g: Array) -> Any:
+        return (_row(f / epsilon) + _column(g / epsilon) - self._scaled_cost(epsilon)).exp()
+
+    def _scaled_cost(self, epsilon: float) -> Any:
+        """C(x_i, y_j) / epsilon as a formula: the same kernel for all the temperatures."""
+        x, y, cost = self.x, self.y, self.cost
+        if cost.degree is None:
+            formula = cost.formula(LazyTensor(x[..., :, None, :]), LazyTensor(y[..., None, :, :]))
+            return formula * (cost.coefficient / epsilon)
+        scale = cost.point_scale(epsilon)
+        return cost.formula(
+            LazyTensor((x * scale)[..., :, None, :]), LazyTensor((y * scale)[..., None, :, :])
+        )
+
+
+def _row(values: Array) -> Any:
+    return LazyTensor(values[..., :, None, None])
+
+
+def _column(values: Array) -> Any:
+    return LazyTensor(values[..., None, :, None])

@@ -1,0 +1,138 @@
+"""Owns weighted point sets: validates them once, centres them; ignores costs and algorithms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from symbolic_matrices.arrays import Array, library_of
+
+MASS_TOLERANCE = 1e-3  # relative difference that balanced transport forgives: float32 sums of many weights
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Non-negative weights a_i, with leading batch dimensions if any. Their support stands in the geometry."""
+
+    weights: Array  # (..., N)
+
+    @cached_property
+    def log_weights(self) -> Array:
+        """log a_i, and -inf for weights that are zero: softmins then ignore the point."""
+        library = library_of(self.weights)
+        with np.errstate(divide="ignore"):
+            return library.namespace.log(library.detach(self.weights))
+
+    @cached_property
+    def mass(self) -> Array:
+        """Total mass of each measure of the batch, in float64 and part of the graph."""
+        return self.integrate(library_of(self.weights).namespace.ones_like(self.weights))
+
+    def integrate(self, values: Array) -> Array:
+        """sum_i a_i values_i, in float64: divergences are small differences of such sums."""
+        library = library_of(values)
+        return (library.astype(self.weights, "float64") * library.astype(values, "float64")).sum(-1)
+
+
+def check_points(name: str, points: Array) -> None:
+    """Raise a ValueError unless ``points`` is a finite (..., N, D) array of real numbers with N and D positive."""
+    library = library_of(points)
+    if points.ndim < 2 or points.shape[-2] == 0 or points.shape[-1] == 0:
+        raise ValueError(
+            f"{name} has shape {tuple(points.shape)}: expected (N, D) or (B, N, D), "
+            "at least one point of dimension at least one."
+        )
+    _check_dtype(name, points)
+    if not bool(library.namespace.isfinite(library.detach(points)).all()):
+        raise ValueError(
+            f"{name} holds NaN or infinite coordinates: remove these points or give them finite values."
+        )
+
+
+def check_weights(name: str, weights: Array, shape: tuple[int, ...], like: Array) -> None:
+    """Raise a ValueError unless ``weights`` are finite, non-negative, of positive mass, and match ``like``."""
+    check_same_kind(name, weights, "the points", like)
+    if tuple(weights.shape) != shape:
+        raise ValueError(
+            f"{name} has shape {tuple(weights.shape)}: expected {shape}, one weight per point of each cloud."
+        )
+    library = library_of(weights)
+    values = library.detach(weights)
+    if not bool(library.namespace.isfinite(values).all()):
+        raise ValueError(f"{name} holds NaN or infinite weights: expected non-negative numbers.")
+    if bool((values < 0).any()):
+        raise ValueError(
+            f"{name} holds negative weights, down to {float(values.min()):.3g}: expected non-negative numbers. "
+            "Transport the positive and negative parts apart."
+        )
+    if bool((values.sum(-1) <= 0).any()):
+        raise ValueError(
+            f"{name} has total mass zero: expected at least one positive weight in each measure."
+        )
+
+
+def check_same_kind(name: str, array: Array, other_name: str, other: Array) -> None:
+    """Raise a ValueError unless both arrays share their library, dtype and device."""
+    library, other_library = library_of(array), library_of(other)
+    if library is not other_library:
+        raise ValueError(
+            f"{name} is a {library.name} array and {other_name} a {other_library.name} array: convert one of them."
+        )
+    _check_dtype(name, array)
+    for what, kind in (("dtype", library.dtype_name), ("device", library.device)):
+        if kind(array) != kind(other):
+            raise ValueError(
+                f"{name} has {what} {kind(array)} and {other_name} {what} {kind(other)}: convert one of them."
+            )
+
+
+def check_equal_masses(source: Measure, target: Measure) -> None:
+    """Raise a ValueError if the two masses differ: balanced transport would then have no plan."""
+    library = library_of(source.weights)
+    masses = np.atleast_1d(np.asarray([_host(library.detach(m.mass)) for m in (source, target)]))
+    difference = np.abs(masses[0] - masses[1])
+    if bool((difference > MASS_TOLERANCE * np.maximum(masses[0], masses[1])).any()):
+        raise ValueError(
+            f"Balanced transport needs equal masses, but the weights sum to {masses[0]} and {masses[1]}: "
+            "normalise them, or allow mass to be created and destroyed with reach=... (unbalanced=...)."
+        )
+
+
+def uniform_weights(points: Array) -> Array:
+    """Weights 1 / N for each of the N points."""
+    xp = library_of(points).namespace
+    return xp.ones_like(library_of(points).detach(points)[..., 0]) / points.shape[-2]
+
+
+def bounding_box(*clouds: Array) -> tuple[Array, Array]:
+    """Smallest and largest coordinates of all the points of all the clouds, batches included: two (D,) arrays."""
+    library = library_of(clouds[0])
+    flat = [library.detach(x).reshape(-1, x.shape[-1]) for x in clouds]
+    xp = library.namespace
+    lows, highs = (xp.stack([extremum(x, 0) for x in flat]) for extremum in (xp.amin, xp.amax))
+    return xp.amin(lows, 0), xp.amax(highs, 0)
+
+
+def centred(x: Array, y: Array) -> tuple[Array, Array]:
+    """Both clouds minus the middle of their common bounding box: float32 has its digits around the origin."""
+    low, high = bounding_box(x, y)
+    middle = low + (high - low) / 2
+    return (x - middle, x - middle) if x is y else (x - middle, y - middle)
+
+
+def diameter_bound(x: Array, y: Array) -> float:
+    """Length of the diagonal of the common bounding box of two clouds."""
+    low, high = bounding_box(x, y)
+    return float(((high - low) ** 2).sum()) ** 0.5
+
+
+def _check_dtype(name: str, array: Array) -> None:
+    dtype = library_of(array).dtype_name(array)
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"{name} has dtype {dtype}: expected float32 or float64; convert it first.")
+
+
+def _host(array: Array) -> np.ndarray:
+    return np.asarray(array.tolist())

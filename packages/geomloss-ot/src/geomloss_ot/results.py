@@ -1,0 +1,186 @@
+"""Owns what a solver returns: frozen, computed on demand; ignores how the problem was solved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from symbolic_matrices.arrays import Array, library_of
+
+from .certificates import Certificate, certify
+from .divergences import Divergence
+from .geometries import PointGeometry
+from .sinkhorn import Problem, row_marginal
+
+MAX_DENSE_ENTRIES = 100_000_000
+
+_CITATION = """\
+@inproceedings{feydy2019interpolating,
+  title={Interpolating between optimal transport and {MMD} using {Sinkhorn} divergences},
+  author={Feydy, Jean and S{\\'e}journ{\\'e}, Thibault and Vialard, Fran{\\c{c}}ois-Xavier and Amari, Shun-ichi
+          and Trouv{\\'e}, Alain and Peyr{\\'e}, Gabriel},
+  booktitle={AISTATS},
+  year={2019}
+}"""
+
+
+@dataclass(frozen=True, repr=False)
+class OTResult:
+    """Solution of an entropic transport problem; everything but the potentials is computed when first read.
+
+    With PyTorch, all the attributes but ``certificate``, ``n_iter`` and ``status`` are differentiable functions of
+    the points (or costs) and of the weights: values twice, plans, maps and potentials once.
+
+    Shapes are written for one problem between N and M points; batches come first.
+    """
+
+    divergence: Divergence
+
+    @property
+    def _problem(self) -> Problem:
+        return self.divergence.ab.problem
+
+    @cached_property
+    def value(self) -> Array:
+        """Optimal value, entropy and penalties included: OT(a, b), or the Sinkhorn divergence when debiased."""
+        return self._as_input(self.divergence.value)
+
+    @cached_property
+    def value_linear(self) -> Array:
+        """Transport cost of the plan alone, <P, C>."""
+        problem, (f, g) = self._problem, self.potentials
+        b = problem.target.weights[..., None]
+        costs = problem.geometry.apply_plan_cost(problem.epsilon, f, g, b)[..., 0]
+        return self._as_input(problem.source.integrate(costs))
+
+    @property
+    def potentials(self) -> tuple[Array, Array]:
+        """Dual potentials (f, g) of OT(a, b), debiased or not: the plan is a_i b_j exp((f_i + g_j - C_ij) / eps)."""
+        return self.divergence.ab.potentials
+
+    @property
+    def potential_a(self) -> Array:
+        """Dual potential f of the source points: (N,)."""
+        return self.potentials[0]
+
+    @property
+    def potential_b(self) -> Array:
+        """Dual potential g of the target points: (M,)."""
+        return self.potentials[1]
+
+    @property
+    def potential_aa(self) -> Array | None:
+        """Dual potential of OT(a, a), if debiased: (N,)."""
+        return None if self.divergence.aa is None else self.divergence.aa.potentials[0]
+
+    @property
+    def potential_bb(self) -> Array | None:
+        """Dual potential of OT(b, b), if debiased: (M,)."""
+        return None if self.divergence.bb is None else self.divergence.bb.potentials[0]
+
+    @cached_property
+    def plan(self) -> Array:
+        """Transport plan, dense: (N, M). A ValueError above 1e8 entries: see ``lazy_plan``."""
+        a, b = self._problem.source.weights, self._problem.target.weights
+        return a[..., :, None] * self.density * b[..., None, :]
+
+    @cached_property
+    def density(self) -> Array:
+        """Density of the plan with respect to the product of the measures, dense: (N, M)."""
+        shape = self._problem.geometry.shape
+        if math.prod(shape) > MAX_DENSE_ENTRIES:
+            raise ValueError(
+                f"A dense plan of shape {shape} has {math.prod(shape):.1e} entries, above the limit of "
+                f"{MAX_DENSE_ENTRIES:.0e}: use lazy_plan (products, sums), a_to_b (maps) or marginal_a."
+            )
+        return self._problem.geometry.density(self._problem.epsilon, *self.potentials)
+
+    @property
+    def lazy_plan(self) -> Any:
+        """Transport plan as a LazyTensor (N, M), never stored: supports products with vectors and reductions."""
+        from symbolic_matrices import LazyTensor
+
+        problem = self._problem
+        a = LazyTensor(problem.source.weights[..., :, None, None])
+        b = LazyTensor(problem.target.weights[..., None, :, None])
+        return a * problem.geometry.lazy_density(problem.epsilon, *self.potentials) * b
+
+    @cached_property
+    def marginal_a(self) -> Array:
+        """Row sums of the plan: (N,)."""
+        return row_marginal(self._problem, *self.potentials)
+
+    @cached_property
+    def marginal_b(self) -> Array:
+        """Column sums of the plan: (M,)."""
+        return row_marginal(self._problem.T, *reversed(self.potentials))
+
+    @property
+    def mapped_mass_a(self) -> Array:
+        """Mass that leaves each source point; differs from its weight when mass is not conserved: (N,)."""
+        return self.marginal_a
+
+    @property
+    def mapped_mass_b(self) -> Array:
+        """Mass that reaches each target point: (M,)."""
+        return self.marginal_b
+
+    @cached_property
+    def a_to_b(self) -> Array:
+        """Barycentric map: for each source point, the mean of the target points under its row of the plan: (N, D)."""
+        return _barycentric_map(self._problem, *self.potentials)
+
+    @cached_property
+    def b_to_a(self) -> Array:
+        """Barycentric map from the target points to the source: (M, D)."""
+        return _barycentric_map(self._problem.T, *reversed(self.potentials))
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """Marginal errors and duality gap of OT(a, b), measured on the result itself."""
+        return certify(self._problem.detached(), self.divergence.ab.solution)
+
+    @property
+    def n_iter(self) -> int:
+        """Number of Sinkhorn iterations, annealing included; the largest one of the three problems, if debiased."""
+        return max(part.solution.n_iter for part in self.divergence.parts)
+
+    @property
+    def status(self) -> str:
+        """How the loop ended.
+
+        - ``"converged"``: the marginal errors are below ``tol``;
+        - ``"rounding"``: they reached the precision of the dtype, which is above ``tol``;
+        - ``"max_iter"``: neither.
+        """
+        statuses = {part.solution.status for part in self.divergence.parts}
+        return next(status for status in ("max_iter", "rounding", "converged") if status in statuses)
+
+    @property
+    def citation(self) -> str:
+        """The article to cite, in BibTeX."""
+        return _CITATION
+
+    def __repr__(self) -> str:
+        shape, epsilon = self._problem.geometry.shape, self._problem.epsilon
+        return f"OTResult(shape={shape}, epsilon={epsilon:.3g}, status={self.status!r}, n_iter={self.n_iter})"
+
+    def _as_input(self, values: Array) -> Array:
+        weights = self._problem.source.weights
+        library = library_of(weights)
+        return library.convert(values, library.dtype_name(weights), library.device(weights))
+
+
+def _barycentric_map(problem: Problem, f: Array, g: Array) -> Array:
+    geometry = problem.geometry
+    if not isinstance(geometry, PointGeometry):
+        raise TypeError(
+            "A cost given as a matrix has no points to map: use plan, or solve_sample on the points."
+        )
+    b = problem.target.weights[..., None]
+    xp = library_of(b).namespace
+    y = geometry.y
+    sums = geometry.apply_plan(problem.epsilon, f, g, xp.concatenate([b * y, b], -1))
+    return sums[..., :-1] / sums[..., -1:]

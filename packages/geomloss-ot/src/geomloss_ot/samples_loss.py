@@ -1,0 +1,296 @@
+"""Owns GeomLoss' calling conventions, as a PyTorch module; ignores how losses are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .costs import EUCLIDEAN, SQEUCLIDEAN, Cost, find_cost
+from .divergences import Divergence, solve_divergence, warn_if_stopped_early
+from .geometries import Geometry
+from .hausdorff import hausdorff_potentials, hausdorff_value
+from .kernel_norms import KERNELS, Kernel, kernel_potentials, kernel_value
+from .measures import (
+    Measure,
+    centred,
+    check_equal_masses,
+    check_points,
+    check_same_kind,
+    check_weights,
+    uniform_weights,
+)
+from .penalties import find_penalty
+from .sinkhorn import Problem, Progress, Stopping
+from .solve import check_positive, point_geometries
+
+LOSSES = ("sinkhorn", "hausdorff", *KERNELS)
+BACKENDS = ("auto", "tensorized", "online", "multiscale")
+
+
+class SamplesLoss(torch.nn.Module):
+    r"""Distance between sampled measures: Sinkhorn divergence, kernel norm or Hausdorff divergence.
+
+    With the arguments and conventions of GeomLoss: the cost is :math:`C(x, y) = |x - y|^2 / 2` for ``p=2`` (**halved**,
+    while ``solve_sample`` does not halve it) and :math:`|x - y|` for ``p=1``, the temperature is
+    :math:`\varepsilon = \mathrm{blur}^p` and the strength of the marginal penalties :math:`\rho = \mathrm{reach}^p`:
+
+    .. math::
+        S(a, b) = OT(a, b) - \tfrac12 OT(a, a) - \tfrac12 OT(b, b) + \tfrac\varepsilon2 (m_a - m_b)^2.
+
+    Nothing is stored per pair of points, except by the back end ``"tensorized"``. The gradient, by the envelope
+    theorem, costs about two more iterations; second derivatives are right, by implicit differentiation.
+
+    Parameters
+    ----------
+    loss
+        ``"sinkhorn"``; ``"gaussian"``, ``"laplacian"`` or ``"energy"``: half the squared norm of a - b for the kernels
+        exp(-|x-y|^2 / (2 blur^2)), exp(-|x-y| / blur) and -|x-y|; ``"hausdorff"``: the smooth Hausdorff divergence.
+    p
+        1 or 2: exponent of the cost.
+    blur
+        Finest level of detail, in the units of the points.
+    reach
+        Typical largest displacement, beyond which destroying mass is cheaper. None: balanced transport.
+    diameter
+        Upper bound for the distance between two points, where annealing starts. Default: measured.
+    scaling
+        Ratio between two distances of the annealing schedule, in (0, 1). It does not change the result: iterations
+        at the last temperature go on until ``tol`` is met.
+    truncate, cluster_scale
+        Of the multiscale back end; without effect on the others.
+    cost
+        Instead of ``p``: name of a cost, or a function of two LazyTensors that returns a formula (of two tensors
+        (B, N, D) and (B, M, D), that returns (B, N, M), for ``backend="tensorized"``).
+    kernel
+        Instead of the kernel of ``loss``: a function of two LazyTensors that returns a formula.
+    debias
+        Whether to subtract the self terms, which makes the loss zero if and only if a = b.
+    potentials
+        Whether to return, instead of the value, the dual potentials at the points x (N,) and y (M,): debiased if
+        ``debias``, they are the gradients of the loss with respect to the weights in balanced problems.
+    verbose
+        Print the temperature and marginal error of each iteration.
+    backend
+        ``"auto"`` and ``"online"``: lazy reductions; ``"tensorized"``: dense (B, N, M) costs, for small problems.
+    tol
+        Relative L1 error of the marginals at which iterations stop. The error on the value is of the order of its
+        square. Not in GeomLoss.
+    max_iter
+        Largest number of iterations of each problem, annealing included. Not in GeomLoss.
+
+    Raises
+    ------
+    ValueError
+        For parameters out of range, and when called on measures that do not fit (see ``forward``).
+
+    Notes
+    -----
+    Source: Feydy et al., *Interpolating between optimal transport and MMD using Sinkhorn divergences* (2019);
+    Sejourne et al., *Sinkhorn divergences for unbalanced optimal transport*, arXiv 1910.12958.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from geomloss_ot import SamplesLoss
+    >>> loss = SamplesLoss("sinkhorn", p=2, blur=0.05)
+    >>> x = torch.rand(200, 3, generator=torch.manual_seed(0)).requires_grad_()
+    >>> value = loss(x, x.detach() + 0.2)
+    >>> print(round(value.item(), 4))  # |translation|^2 / 2
+    0.06
+    >>> value.backward()
+    >>> print(x.grad.sum(0))  # minus the translation
+    tensor([-0.2000, -0.2000, -0.2000])
+    """
+
+    def __init__(
+        self,
+        loss: str = "sinkhorn",
+        p: int = 2,
+        blur: float = 0.05,
+        reach: float | None = None,
+        diameter: float | None = None,
+        scaling: float = 0.5,
+        truncate: float | None = 5,
+        cost: str | Callable[[Any, Any], Any] | None = None,
+        kernel: Kernel | None = None,
+        cluster_scale: float | None = None,
+        debias: bool = True,
+        potentials: bool = False,
+        verbose: bool = False,
+        backend: str = "auto",
+        *,
+        tol: float = 1e-3,
+        max_iter: int = 500,
+    ) -> None:
+        super().__init__()
+        _check_choice("loss", loss, LOSSES)
+        _check_choice("backend", backend, BACKENDS)
+        _check_choice("p", p, (1, 2))
+        for name, value in (("blur", blur), ("tol", tol), ("reach", reach), ("diameter", diameter)):
+            if value is not None:
+                check_positive(name, value)
+        if not 0 < scaling < 1:
+            raise ValueError(f"scaling={scaling!r}: expected a number in (0, 1), such as 0.5 or 0.9.")
+        if backend == "multiscale":
+            raise ValueError("backend='multiscale' is not available: 'online' computes the same loss.")
+        self.loss, self.p, self.blur, self.reach = loss, p, blur, reach
+        self.diameter, self.scaling, self.truncate, self.cluster_scale = (
+            diameter,
+            scaling,
+            truncate,
+            cluster_scale,
+        )
+        self.cost, self.kernel, self.debias, self.potentials = cost, kernel, debias, potentials
+        self.verbose, self.backend, self.tol, self.max_iter = verbose, backend, tol, max_iter
+
+    def forward(self, *args: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The loss between two measures, called as ``(x, y)`` or ``(a, x, b, y)``.
+
+        Parameters
+        ----------
+        x, y
+            Points (N, D) and (M, D), or batches (B, N, D) and (B, M, D).
+        a, b
+            Weights (N,), (N, 1), (B, N) or (B, N, 1). Default: 1 / N and 1 / M.
+
+        Returns
+        -------
+        Tensor
+            A scalar, or (B,) for batches; or the pair of potentials, with the shape of the weights.
+
+        Raises
+        ------
+        ValueError
+            For wrong shapes, non-finite points, negative weights, unequal masses without ``reach``, mixed dtypes or
+            devices.
+        """
+        call = _parse(args)
+        if self.loss in KERNELS:
+            value, pair = self._kernel_loss(call)
+        elif self.loss == "hausdorff":
+            value, pair = self._hausdorff_loss(call)
+        else:
+            value, pair = self._sinkhorn_loss(call)
+        if self.potentials:
+            on_x, on_y = pair()
+            return on_x.reshape(call.weight_shapes[0]), on_y.reshape(call.weight_shapes[1])
+        return value().to(call.x.dtype)
+
+    def _kernel_loss(self, call: _Call) -> _Outcome:
+        kernel = KERNELS[self.loss](self.blur) if self.kernel is None else self.kernel
+        x, y = centred(call.x, call.y)
+        arguments = (kernel, x, y, call.a, call.b)
+        return _Outcome(lambda: kernel_value(*arguments), lambda: kernel_potentials(*arguments))
+
+    def _sinkhorn_loss(self, call: _Call) -> _Outcome:
+        divergence = self._solve(call, debias=self.debias)[0]
+
+        def potentials() -> tuple[Tensor, Tensor]:
+            f, g = divergence.ab.potentials
+            if divergence.aa is None or divergence.bb is None:
+                return f, g
+            return f - divergence.aa.potentials[0], g - divergence.bb.potentials[0]
+
+        return _Outcome(lambda: divergence.value, potentials)
+
+    def _hausdorff_loss(self, call: _Call) -> _Outcome:
+        divergence, geometry = self._solve(call, debias=True)
+        aa, bb = divergence.aa, divergence.bb
+        assert aa is not None
+        assert bb is not None
+        return _Outcome(
+            lambda: hausdorff_value(aa, bb, geometry), lambda: hausdorff_potentials(aa, bb, geometry)
+        )
+
+    def _solve(self, call: _Call, *, debias: bool) -> tuple[Divergence, Geometry]:
+        cost = self._cost()
+        source, target = Measure(call.a), Measure(call.b)
+        if self.reach is None:
+            check_equal_masses(source, target)
+        x, y = centred(call.x, call.y) if cost.translation_invariant else (call.x, call.y)
+        geometry, *others = point_geometries(x, y, cost, lazy=self.backend != "tensorized", debias=debias)
+        penalty = find_penalty(None if self.reach is None else self.reach**self.p)
+        problem = Problem(geometry, source, target, (penalty, penalty), self.blur**self.p)
+        stopping = Stopping(self.tol, self.max_iter, _print_progress if self.verbose else None)
+        pair = (others[0], others[1]) if debias else None
+        divergence = solve_divergence(problem, pair, self.scaling, stopping)
+        warn_if_stopped_early(divergence, stopping, stacklevel=6)
+        return divergence, geometry
+
+    def _cost(self) -> Cost:
+        if self.cost is not None:
+            return find_cost(self.cost)
+        return EUCLIDEAN if self.p == 1 else replace(SQEUCLIDEAN, coefficient=0.5)
+
+
+class _Outcome(NamedTuple):
+    """The two things that a loss can return, each computed if asked for."""
+
+    value: Callable[[], Tensor]
+    potentials: Callable[[], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The validated arguments of one call: x (..., N, D), y (..., M, D), a (..., N), b (..., M)."""
+
+    a: Tensor
+    x: Tensor
+    b: Tensor
+    y: Tensor
+    weight_shapes: tuple[tuple[int, ...], tuple[int, ...]]  # as given
+
+
+def _parse(args: tuple[Tensor, ...]) -> _Call:
+    if len(args) == 6:
+        raise ValueError(
+            "Cluster labels (l_x, a, x, l_y, b, y) need the multiscale back end: give (a, x, b, y)."
+        )
+    if len(args) not in (2, 4):
+        raise ValueError(f"SamplesLoss received {len(args)} arguments: expected (x, y) or (a, x, b, y).")
+    for argument in args:
+        if not isinstance(argument, torch.Tensor):
+            raise ValueError(
+                f"SamplesLoss received a {type(argument).__name__}: expected PyTorch tensors "
+                "(solve_sample takes the arrays of other libraries)."
+            )
+    x, y = args if len(args) == 2 else (args[1], args[3])
+    _check_clouds(x, y)
+    a, b = (uniform_weights(x), uniform_weights(y)) if len(args) == 2 else (args[0], args[2])
+    shapes = (tuple(a.shape), tuple(b.shape))
+    return _Call(_weights("a", a, x), x, _weights("b", b, y), y, shapes)
+
+
+def _check_clouds(x: Tensor, y: Tensor) -> None:
+    check_points("x", x)
+    check_points("y", y)
+    check_same_kind("y", y, "x", x)
+    if x.ndim > 3 or x.shape[:-2] != y.shape[:-2] or x.shape[-1] != y.shape[-1]:
+        raise ValueError(
+            f"x and y have shapes {tuple(x.shape)} and {tuple(y.shape)}: expected (N, D) and (M, D), "
+            "or (B, N, D) and (B, M, D), with the same B and D."
+        )
+
+
+def _weights(name: str, weights: Tensor, points: Tensor) -> Tensor:
+    """Drop the last dimension of (N, 1) and (B, N, 1) weights."""
+    shape = tuple(points.shape[:-1])
+    if tuple(weights.shape) == (*shape, 1):
+        weights = weights[..., 0]
+    check_weights(name, weights, shape, points)
+    return weights
+
+
+def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")
+
+
+def _print_progress(progress: Progress) -> None:
+    print(
+        f"{progress.iteration:4d}: epsilon = {progress.epsilon:.3e}, marginal error = {progress.marginal_error:.1e}"
+    )
