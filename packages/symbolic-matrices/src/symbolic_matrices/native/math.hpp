@@ -40,6 +40,7 @@ constexpr REAL exp2_polynomial[] = {0.69314718055994533,   0.24022650695910131, 
 constexpr REAL infinity() { return __builtin_inf(); }
 constexpr REAL not_a_number() { return __builtin_nan(""); }
 constexpr REAL log2_e = 1.4426950408889634;
+constexpr REAL ln_2 = 0.6931471805599453;
 
 // sum of coefficients[k] x^k, by Horner's rule.
 template <int count>

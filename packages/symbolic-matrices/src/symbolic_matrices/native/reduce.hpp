@@ -56,40 +56,19 @@ struct Reader {
     SM_INLINE REAL index() const { return REAL(position); }
 };
 
-// The staged values as packs of R registers of rows times C columns.
-template <int R, int C>
+// The staged values as packs: one register of rows, repeated for each of C columns, and C columns, each splat.
+template <int C>
 struct RowView {
-    const Vec* values;  // [k][R]
-    Integer first;
-    SM_INLINE Pack<R * C> operator[](int k) const {
-        Pack<R * C> result;
-        SM_UNROLL for (int u = 0; u < R; ++u)
-            SM_UNROLL for (int c = 0; c < C; ++c) result.part[u * C + c] = values[k * R + u];
-        return result;
-    }
-    SM_INLINE Pack<R * C> index() const {
-        Pack<R * C> result;
-        SM_UNROLL for (int u = 0; u < R; ++u)
-            SM_UNROLL for (int c = 0; c < C; ++c)
-                result.part[u * C + c] = to_vec(lane_numbers() + (first + u * lanes));
-        return result;
-    }
+    const Vec* values;
+    SM_INLINE Pack<C> operator[](int k) const { return Pack<C>(values[k]); }
 };
 
-template <int R, int C, int stride>
+template <int C, int stride>
 struct ColumnView {
     const REAL* values;  // [c][k]
-    Integer first;
-    SM_INLINE Pack<R * C> operator[](int k) const {
-        Pack<R * C> result;
-        SM_UNROLL for (int u = 0; u < R; ++u)
-            SM_UNROLL for (int c = 0; c < C; ++c) result.part[u * C + c] = splat(values[c * stride + k]);
-        return result;
-    }
-    SM_INLINE Pack<R * C> index() const {
-        Pack<R * C> result;
-        SM_UNROLL for (int u = 0; u < R; ++u)
-            SM_UNROLL for (int c = 0; c < C; ++c) result.part[u * C + c] = splat(REAL(first + c));
+    SM_INLINE Pack<C> operator[](int k) const {
+        Pack<C> result;
+        SM_UNROLL for (int c = 0; c < C; ++c) result.part[c] = splat(values[c * stride + k]);
         return result;
     }
 };
@@ -121,17 +100,13 @@ class Workspace {
 
 template <class Formula, class Reduction>
 class Kernel {
-#ifndef RR
-#define RR 1
-#endif
-    static constexpr int R = RR;
-    static constexpr int C = Reduction::columns_at_once;
-    static constexpr int group_rows = R * lanes;
+    static constexpr int C = columns_at_once;
+    static constexpr int group_rows = lanes;
     static constexpr int64 column_bytes = sizeof(REAL) * (Formula::column_dim > 0 ? Formula::column_dim : 1);
     // A tile stays in the L1 cache, and a plain sum over it loses little.
     static constexpr int tile_columns = column_bytes * 256 <= 16384 ? 256 : int(divide_up(16384 / column_bytes, 8)) * 8;
-    typedef typename Reduction::template State<R> State;
-    typedef typename Reduction::template Tile<R> Tile;
+    typedef typename Reduction::State State;
+    typedef typename Reduction::Tile Tile;
 
     const Problem& problem;
     Workspace workspace;
@@ -190,26 +165,21 @@ class Kernel {
     }
 
     template <int width>
-    SM_INLINE void absorb_columns(Tile& tile, const Vec* row_values, int64 row, const REAL* column, int64 index) const {
-        typename Reduction::template Output<R, width> output(tile);
-        Formula::template pair<Pack<R * width>>(
-            RowView<R, width>{row_values, Integer(row)},
-            ColumnView<R, width, Formula::column_dim>{column, Integer(index)},
-            ParameterView<R * width>{parameters}, output);
+    SM_INLINE void absorb_columns(Tile& tile, const Vec* row, const REAL* column, int64 index) const {
+        typename Reduction::template Output<width> output(tile);
+        Formula::template pair<Pack<width>>(RowView<width>{row}, ColumnView<width, Formula::column_dim>{column},
+                                            ParameterView<width>{parameters}, output);
         output.absorb(Integer(index));
     }
 
     // One group of rows against the staged columns: the inner loop.
-    void sweep(State& state, int64 group, int64 first_row, int64 first_column, int64 count) const {
+    void sweep(State& state, int64 group, int64 first_column, int64 count) const {
         Tile tile(state);
-        const Vec* const row_values = reinterpret_cast<const Vec*>(rows + group * (Formula::row_dim * group_rows));
-        const int64 row = first_row + group * group_rows;
+        const Vec* const row = reinterpret_cast<const Vec*>(rows) + group * Formula::row_dim;
         int64 j = 0;
         for (; j + C <= count; j += C)
-            absorb_columns<C>(tile, row_values, row, columns + j * Formula::column_dim, first_column + j);
-        if constexpr (C > 1)
-            for (; j < count; ++j)
-                absorb_columns<1>(tile, row_values, row, columns + j * Formula::column_dim, first_column + j);
+            absorb_columns<C>(tile, row, columns + j * Formula::column_dim, first_column + j);
+        for (; j < count; ++j) absorb_columns<1>(tile, row, columns + j * Formula::column_dim, first_column + j);
         Reduction::close(state, tile);
     }
 
@@ -224,7 +194,7 @@ class Kernel {
                 if (is_cancelled()) return false;
                 const int64 count = least(tile_columns, intervals[n].stop - j);
                 stage_columns(j, count);
-                for (int64 g = 0; g < groups; ++g) sweep(states[g], g, first_row, j, count);
+                for (int64 g = 0; g < groups; ++g) sweep(states[g], g, j, count);
             }
         return true;
     }
@@ -232,16 +202,14 @@ class Kernel {
     // Stores the valid lanes of a finished group.
     struct Writer {
         const Problem& problem;
-        int64 first, valid;  // first of all rows of all batches; valid rows from there on
-        SM_INLINE void value(int k, int u, Vec x) const {
+        int64 first, valid;  // first row, counted over the batch; rows of the problem from there on
+        SM_INLINE void value(int k, Vec x) const {
             if (problem.values)
-                for (int l = 0; l < lanes && u * lanes + l < valid; ++l)
-                    problem.values[(first + u * lanes + l) * Reduction::out_dim + k] = x[l];
+                for (int l = 0; l < lanes && l < valid; ++l) problem.values[(first + l) * Reduction::out_dim + k] = x[l];
         }
-        SM_INLINE void index(int k, int u, Bits x) const {
+        SM_INLINE void index(int k, Bits x) const {
             if (problem.indices)
-                for (int l = 0; l < lanes && u * lanes + l < valid; ++l)
-                    problem.indices[(first + u * lanes + l) * Reduction::out_dim + k] = x[l];
+                for (int l = 0; l < lanes && l < valid; ++l) problem.indices[(first + l) * Reduction::out_dim + k] = x[l];
         }
     };
 

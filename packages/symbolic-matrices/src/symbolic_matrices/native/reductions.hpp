@@ -1,8 +1,7 @@
 // Owns the reductions: what a row remembers of the columns seen so far, how it takes more, and how two memories merge.
 //
-// A reduction has a State (kept in memory for each group of R registers of rows), a Tile (its short-lived form while the
-// columns of one tile go by, in registers where it fits), and an Output, through which a formula hands over its values
-// for a Pack of R x C pairs: R registers of rows times C columns, part u * C + c.
+// A reduction has a State, kept in memory for one register of rows; a Tile, its short-lived form while the columns of one
+// tile go by, in registers where it fits; and an Output, to which a formula assigns the values of C columns at once.
 #ifndef SYMBOLIC_MATRICES_REDUCTIONS_HPP
 #define SYMBOLIC_MATRICES_REDUCTIONS_HPP
 
@@ -10,11 +9,11 @@
 
 namespace symbolic_matrices {
 
-// The values of a formula for R x C pairs, for reductions that look at them together.
-template <int dim, int R, int C>
+// The values of a formula for C columns, for reductions that look at them together.
+template <int dim, int C>
 struct Values {
-    Pack<R * C> value[dim];
-    SM_INLINE Pack<R * C>& operator[](int k) { return value[k]; }
+    Pack<C> value[dim];
+    SM_INLINE Pack<C>& operator[](int k) { return value[k]; }
 };
 
 // sum += term, where error keeps what the rounding lost (Knuth's two-sum).
@@ -22,7 +21,7 @@ SM_INLINE void add_exactly(Vec& sum, Vec& error, Vec term) {
     const Vec total = sum + term;
     const Vec virtual_term = total - sum;
     const Vec lost = (sum - (total - virtual_term)) + (term - virtual_term);
-    // Once the total is infinite or NaN, so is the loss, with the wrong sign: forget it.
+    // Once the total is infinite or NaN there is no loss to speak of, and the difference above is NaN.
     error = (total - total == REAL(0)) ? error + lost : splat(0);
     sum = total;
 }
@@ -32,374 +31,342 @@ SM_INLINE void add_exactly(Vec& sum, Vec& error, Vec term) {
 
 template <int dim>
 struct Sum {
-#ifndef CC
-#define CC 1
-#endif
-    static constexpr int columns_at_once = CC;
     static constexpr int out_dim = dim;
 
-    template <int R>
     struct State {
-        Vec sum[dim][R], error[dim][R];
+        Vec sum[dim], error[dim];
     };
 
-    template <int R>
     struct Tile {
-        Vec sum[dim][R];
-        SM_INLINE explicit Tile(State<R>&) : sum{} {}
+        Vec sum[dim];
+        SM_INLINE explicit Tile(State&) : sum{} {}
     };
 
     // Adds each value as soon as the formula assigns it: a wide value then never goes through memory.
-    template <int R, int C>
+    template <int C>
     struct Output {
         struct Slot {
-            Vec* sum;
-            SM_INLINE void operator=(const Pack<R * C>& value) const {
-                SM_UNROLL for (int u = 0; u < R; ++u)
-                    SM_UNROLL for (int c = 0; c < C; ++c) sum[u] += value.part[u * C + c];
+            Vec& sum;
+            SM_INLINE void operator=(const Pack<C>& value) const {
+                SM_UNROLL for (int c = 0; c < C; ++c) sum += value.part[c];
             }
         };
-        Tile<R>& tile;
-        SM_INLINE explicit Output(Tile<R>& tile) : tile(tile) {}
+        Tile& tile;
+        SM_INLINE explicit Output(Tile& tile) : tile(tile) {}
         SM_INLINE Slot operator[](int k) const { return Slot{tile.sum[k]}; }
         SM_INLINE void absorb(Integer) {}
     };
 
-    template <int R>
-    SM_INLINE static void identity(State<R>& state) {
-        state = State<R>{};
+    static void identity(State& state) { state = State{}; }
+    static void close(State& state, const Tile& tile) {
+        for (int k = 0; k < dim; ++k) add_exactly(state.sum[k], state.error[k], tile.sum[k]);
     }
-    template <int R>
-    SM_INLINE static void close(State<R>& state, const Tile<R>& tile) {
-        for (int k = 0; k < dim; ++k)
-            for (int u = 0; u < R; ++u) add_exactly(state.sum[k][u], state.error[k][u], tile.sum[k][u]);
+    static void merge(State& state, const State& other) {
+        for (int k = 0; k < dim; ++k) {
+            add_exactly(state.sum[k], state.error[k], other.sum[k]);
+            state.error[k] += other.error[k];
+        }
     }
-    template <int R>
-    SM_INLINE static void merge(State<R>& state, const State<R>& other) {
-        for (int k = 0; k < dim; ++k)
-            for (int u = 0; u < R; ++u) {
-                add_exactly(state.sum[k][u], state.error[k][u], other.sum[k][u]);
-                state.error[k][u] += other.error[k][u];
-            }
-    }
-    template <int R, class Writer>
-    SM_INLINE static void finish(const State<R>& state, const Writer& writer) {
-        for (int k = 0; k < dim; ++k)
-            for (int u = 0; u < R; ++u) writer.value(k, u, state.sum[k][u] + state.error[k][u]);
+    template <class Writer>
+    static void finish(const State& state, const Writer& writer) {
+        for (int k = 0; k < dim; ++k) writer.value(k, state.sum[k] + state.error[k]);
     }
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Sums of exponentials. The largest exponent is kept in units of log 2 and the sums are relative to it; both are
-// brought up to date once for C columns.
+// Sums of exponentials: value[0] is the exponent, value[1 + k] the weights. The largest exponent is kept in units of
+// log 2 and the sums are relative to it; both are brought up to date once for C columns.
 
 template <int weights>
 struct ExponentialSums {
-    static constexpr int columns_at_once = SM_VECTOR_BYTES == 64 ? 8 : 4;
-
-    template <int R>
     struct State {
-        Vec largest[R];  // in units of log 2
-        Vec sum[1 + weights][R], error[1 + weights][R];
+        Vec largest;  // in units of log 2
+        Vec sum[1 + weights], error[1 + weights];
     };
 
-    template <int R>
     struct Tile {
-        Vec largest[R];
-        Vec sum[1 + weights][R];
-        SM_INLINE explicit Tile(State<R>& state) : sum{} {
-            SM_UNROLL for (int u = 0; u < R; ++u) largest[u] = state.largest[u];
-        }
+        Vec largest;
+        Vec sum[1 + weights];
+        SM_INLINE explicit Tile(State& state) : largest(state.largest), sum{} {}
     };
 
     // What exponents are measured from: the largest one, but 0 if that is infinite (inf - inf would be NaN).
     SM_INLINE static Vec origin(Vec largest) { return abs(largest) == infinity() ? splat(0) : largest; }
 
-    template <int R, int C>
-    struct Output : Values<1 + weights, R, C> {
-        Tile<R>& tile;
-        SM_INLINE explicit Output(Tile<R>& tile) : tile(tile) {}
+    template <int C>
+    struct Output : Values<1 + weights, C> {
+        Tile& tile;
+        SM_INLINE explicit Output(Tile& tile) : tile(tile) {}
 
         SM_INLINE void absorb(Integer) {
-            SM_UNROLL for (int u = 0; u < R; ++u) {
-                const Vec* exponent = this->value[0].part + u * C;
-                Vec highest = exponent[0];
-                SM_UNROLL for (int c = 1; c < C; ++c) highest = larger(exponent[c], highest);
-                highest = highest * log2_e;
-                const Vec before = tile.largest[u];
-                tile.largest[u] = larger(highest, before);
-                const Vec from = origin(tile.largest[u]);
-                const Vec shrink = exp2(before - from);
-                Vec term[C];
-                SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp2(exponent[c] * log2_e - from);
-                tile.sum[0][u] = tile.sum[0][u] * shrink;
-                SM_UNROLL for (int c = 0; c < C; ++c) tile.sum[0][u] += term[c];
-                for (int k = 1; k <= weights; ++k) {
-                    Vec sum = tile.sum[k][u] * shrink;
-                    SM_UNROLL for (int c = 0; c < C; ++c) sum += term[c] * this->value[k].part[u * C + c];
-                    tile.sum[k][u] = sum;
-                }
+            const Vec* const exponent = this->value[0].part;
+            Vec highest = exponent[0];
+            SM_UNROLL for (int c = 1; c < C; ++c) highest = larger(exponent[c], highest);
+            const Vec before = tile.largest;
+            tile.largest = larger(highest * log2_e, before);
+            const Vec from = origin(tile.largest);
+            const Vec shrink = exp2(before - from);
+            Vec term[C];
+            SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp2(exponent[c] * log2_e - from);
+            tile.sum[0] *= shrink;
+            SM_UNROLL for (int c = 0; c < C; ++c) tile.sum[0] += term[c];
+            for (int k = 1; k <= weights; ++k) {
+                Vec sum = tile.sum[k] * shrink;
+                SM_UNROLL for (int c = 0; c < C; ++c) sum += term[c] * this->value[k].part[c];
+                tile.sum[k] = sum;
             }
         }
     };
 
-    template <int R>
-    SM_INLINE static void identity(State<R>& state) {
-        state = State<R>{};
-        for (int u = 0; u < R; ++u) state.largest[u] = splat(-infinity());
+    static void identity(State& state) {
+        state = State{};
+        state.largest = splat(-infinity());
     }
-    template <int R>
-    SM_INLINE static void add(State<R>& state, int u, Vec largest, const Vec (&sum)[1 + weights][R]) {
-        const Vec before = state.largest[u];
-        state.largest[u] = larger(largest, before);
-        const Vec from = origin(state.largest[u]);
-        const Vec shrink = exp2(before - from), other_shrink = exp2(largest - from);
+    // Returns the factor that sums relative to ``largest`` were multiplied by.
+    static Vec add(State& state, Vec largest, const Vec (&sum)[1 + weights]) {
+        const Vec before = state.largest;
+        state.largest = larger(largest, before);
+        const Vec from = origin(state.largest);
+        const Vec shrink = exp2(before - from);
+        // A sum whose largest exponent is infinite is relative to 0 already.
+        const Vec other_shrink = exp2(abs(largest) == infinity() ? -from : largest - from);
         for (int k = 0; k <= weights; ++k) {
-            state.sum[k][u] *= shrink;
-            state.error[k][u] *= shrink;
-            // A sum relative to an infinite origin is relative to 0 already.
-            const Vec term = sum[k][u] * (abs(largest) == infinity() ? splat(1) : other_shrink);
-            add_exactly(state.sum[k][u], state.error[k][u], term);
+            state.sum[k] *= shrink;
+            state.error[k] *= shrink;
+            add_exactly(state.sum[k], state.error[k], sum[k] * other_shrink);
         }
+        return other_shrink;
     }
-    template <int R>
-    SM_INLINE static void close(State<R>& state, const Tile<R>& tile) {
-        for (int u = 0; u < R; ++u) add(state, u, tile.largest[u], tile.sum);
+    static void close(State& state, const Tile& tile) { add(state, tile.largest, tile.sum); }
+    static void merge(State& state, const State& other) {
+        const Vec shrink = add(state, other.largest, other.sum);
+        for (int k = 0; k <= weights; ++k) state.error[k] += other.error[k] * shrink;
     }
-    template <int R>
-    SM_INLINE static void merge(State<R>& state, const State<R>& other) {
-        for (int u = 0; u < R; ++u) {
-            add(state, u, other.largest[u], other.sum);
-            const Vec shrink = exp2(other.largest[u] - origin(state.largest[u]));
-            for (int k = 0; k <= weights; ++k) state.error[k][u] += other.error[k][u] * shrink;
-        }
-    }
-    template <int R>
-    SM_INLINE static Vec total(const State<R>& state, int k, int u) {
-        return state.sum[k][u] + state.error[k][u];
-    }
-    template <int R>
-    SM_INLINE static Vec log_total(const State<R>& state, int k, int u) {
-        return (log2(total(state, k, u)) + origin(state.largest[u])) * REAL(0.6931471805599453);
-    }
+    static Vec total(const State& state, int k) { return state.sum[k] + state.error[k]; }
+    static Vec log_total(const State& state, int k) { return log(total(state, k)) + origin(state.largest) * ln_2; }
 };
 
 // log sum_j exp(value[0])
 struct LogSumExp : ExponentialSums<0> {
     static constexpr int out_dim = 1;
-    template <int R, class Writer>
-    SM_INLINE static void finish(const State<R>& state, const Writer& writer) {
-        for (int u = 0; u < R; ++u) writer.value(0, u, log_total(state, 0, u));
+    template <class Writer>
+    static void finish(const State& state, const Writer& writer) {
+        writer.value(0, log_total(state, 0));
     }
 };
 
 // log sum_j exp(value[0]) value[1 + k]
 template <int weights>
 struct WeightedLogSumExp : ExponentialSums<weights> {
+    typedef ExponentialSums<weights> Sums;
     static constexpr int out_dim = weights;
-    template <int R, class Writer>
-    SM_INLINE static void finish(const typename ExponentialSums<weights>::template State<R>& state, const Writer& writer) {
-        for (int k = 0; k < weights; ++k)
-            for (int u = 0; u < R; ++u)
-                writer.value(k, u, ExponentialSums<weights>::log_total(state, 1 + k, u));
+    template <class Writer>
+    static void finish(const typename Sums::State& state, const Writer& writer) {
+        for (int k = 0; k < weights; ++k) writer.value(k, Sums::log_total(state, 1 + k));
     }
 };
 
 // sum_j exp(value[0]) value[1 + k] / sum_j exp(value[0])
 template <int weights>
 struct SumSoftmax : ExponentialSums<weights> {
+    typedef ExponentialSums<weights> Sums;
     static constexpr int out_dim = weights;
-    template <int R, class Writer>
-    SM_INLINE static void finish(const typename ExponentialSums<weights>::template State<R>& state, const Writer& writer) {
-        typedef ExponentialSums<weights> Sums;
-        for (int u = 0; u < R; ++u) {
-            const Vec mass = Sums::total(state, 0, u);
-            for (int k = 0; k < weights; ++k) writer.value(k, u, Sums::total(state, 1 + k, u) / mass);
-        }
+    template <class Writer>
+    static void finish(const typename Sums::State& state, const Writer& writer) {
+        for (int k = 0; k < weights; ++k) writer.value(k, Sums::total(state, 1 + k) / Sums::total(state, 0));
     }
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Extremes: the common path is one test per C columns, which says that none of them beats what the row has.
-// An empty place holds NaN, which anything beats, and the index -1.
+// Selections: the common path is one test for C columns, which says that none of them beats what the rows hold.
+// An empty place holds NaN, so that the test never refuses anything, and the index -1.
 
 enum class Order { smallest, largest };
 enum class Outputs { values, indices, both };  // what the host asks to be written; the work is the same
 
 template <Order order>
 struct Comparison {
-    static constexpr bool smaller = order == Order::smallest;
-    static constexpr REAL worst = smaller ? infinity() : -infinity();
+    static constexpr bool smallest = order == Order::smallest;
+    static constexpr REAL worst = smallest ? infinity() : -infinity();
     SM_INLINE static Flags may_beat(Vec value, Vec held) {
-        return smaller ? not_at_least(value, held) : not_at_least(held, value);
+        return smallest ? not_at_least(value, held) : not_at_least(held, value);
     }
-    SM_INLINE static Bits beats(Vec value, Vec held) { return smaller ? value < held : value > held; }
+    SM_INLINE static Bits beats(Vec value, Vec held) { return smallest ? value < held : value > held; }
 };
 
 // The least (or greatest) value and the first column that reaches it; NaN wins over numbers.
 template <int dim, Order order, Outputs>
-struct Extremum : Comparison<order> {
-    static constexpr int columns_at_once = 4;
+struct Extremum {
+    typedef Comparison<order> Compare;
     static constexpr int out_dim = dim;
 
-    template <int R>
     struct State {
-        Vec value[dim][R];
-        Bits index[dim][R];
+        Vec value[dim];
+        Bits index[dim];
 
-        SM_INLINE void take(int k, int u, Vec candidate, Bits candidate_index) {
-            const Vec held = value[k][u];
-            const Bits empty = index[k][u] < 0;
-            const Bits better = Comparison<order>::beats(candidate, held) | ((candidate != candidate) & (held == held)) | empty;
-            value[k][u] = better ? candidate : held;
-            index[k][u] = better ? candidate_index : index[k][u];
+        SM_INLINE void take(int k, Vec candidate, Bits candidate_index) {
+            const Vec held = value[k];
+            const Bits wins = Compare::beats(candidate, held) | ((candidate != candidate) & (held == held));
+            const Bits better = (wins | (index[k] < 0)) & (candidate_index >= 0);
+            value[k] = better ? candidate : held;
+            index[k] = better ? candidate_index : index[k];
         }
     };
 
-    template <int R>
-    struct Tile : State<R> {
-        SM_INLINE explicit Tile(const State<R>& state) : State<R>(state) {}
+    struct Tile : State {
+        SM_INLINE explicit Tile(const State& state) : State(state) {}
     };
 
-    template <int R, int C>
-    struct Output : Values<dim, R, C> {
-        Tile<R>& tile;
-        SM_INLINE explicit Output(Tile<R>& tile) : tile(tile) {}
+    template <int C>
+    struct Output : Values<dim, C> {
+        Tile& tile;
+        SM_INLINE explicit Output(Tile& tile) : tile(tile) {}
 
         SM_INLINE void absorb(Integer column) {
             Flags hits{};
             SM_UNROLL for (int k = 0; k < dim; ++k)
-                SM_UNROLL for (int u = 0; u < R; ++u)
-                    SM_UNROLL for (int c = 0; c < C; ++c)
-                        hits |= Comparison<order>::may_beat(this->value[k].part[u * C + c], tile.value[k][u]);
-            if (__builtin_expect(any(hits), 0)) {
+                SM_UNROLL for (int c = 0; c < C; ++c) hits |= Compare::may_beat(this->value[k].part[c], tile.value[k]);
+            if (__builtin_expect(any(hits), 0))
                 for (int k = 0; k < dim; ++k)
-                    SM_UNROLL for (int u = 0; u < R; ++u)
-                        SM_UNROLL for (int c = 0; c < C; ++c)
-                            tile.take(k, u, this->value[k].part[u * C + c], splat_bits(column + c));
-            }
+                    SM_UNROLL for (int c = 0; c < C; ++c)
+                        tile.take(k, this->value[k].part[c], splat_bits(column + c));
         }
     };
 
-    template <int R>
-    SM_INLINE static void identity(State<R>& state) {
-        for (int k = 0; k < dim; ++k)
-            for (int u = 0; u < R; ++u) {
-                state.value[k][u] = splat(not_a_number());
-                state.index[k][u] = splat_bits(-1);
-            }
+    static void identity(State& state) {
+        for (int k = 0; k < dim; ++k) {
+            state.value[k] = splat(not_a_number());
+            state.index[k] = splat_bits(-1);
+        }
     }
-    template <int R>
-    SM_INLINE static void close(State<R>& state, const Tile<R>& tile) {
-        state = tile;
+    static void close(State& state, const Tile& tile) { state = tile; }
+    static void merge(State& state, const State& other) {
+        for (int k = 0; k < dim; ++k) state.take(k, other.value[k], other.index[k]);
     }
-    template <int R>
-    SM_INLINE static void merge(State<R>& state, const State<R>& other) {
-        for (int k = 0; k < dim; ++k)
-            for (int u = 0; u < R; ++u) {
-                State<R> both = state;
-                both.take(k, u, other.value[k][u], other.index[k][u]);
-                const Bits empty = other.index[k][u] < 0;
-                state.value[k][u] = empty ? state.value[k][u] : both.value[k][u];
-                state.index[k][u] = empty ? state.index[k][u] : both.index[k][u];
-            }
-    }
-    template <int R, class Writer>
-    SM_INLINE static void finish(const State<R>& state, const Writer& writer) {
-        for (int k = 0; k < dim; ++k)
-            for (int u = 0; u < R; ++u) {
-                const Bits empty = state.index[k][u] < 0;
-                writer.value(k, u, empty ? splat(Comparison<order>::worst) : state.value[k][u]);
-                writer.index(k, u, state.index[k][u]);
-            }
+    template <class Writer>
+    static void finish(const State& state, const Writer& writer) {
+        for (int k = 0; k < dim; ++k) {
+            writer.value(k, state.index[k] < 0 ? splat(Compare::worst) : state.value[k]);
+            writer.index(k, state.index[k]);
+        }
     }
 };
 
 // The K smallest values in increasing order with their columns, ties by column; NaN comes after the numbers.
 template <int K, int dim, Outputs>
-struct Smallest : Comparison<Order::smallest> {
-    static constexpr int columns_at_once = 4;
+struct Smallest {
+    typedef Comparison<Order::smallest> Compare;
     static constexpr int out_dim = K * dim;
+    static constexpr int chunks = (K + lanes - 1) / lanes;  // registers that hold one row's places
 
-    template <int R>
-    struct State {
-        Vec value[dim][R][K];
-        Bits index[dim][R][K];
+    // What one row holds: places 1 to K, so that all of them can be read one place further up.
+    struct Places {
+        REAL value[1 + chunks * lanes];
+        Integer index[1 + chunks * lanes];
 
-        // Does the candidate go before place s? Numbers precede NaN, NaN precedes an empty place.
-        SM_INLINE Bits precedes(int k, int u, int s, Vec candidate) const {
-            const Vec held = value[k][u][s];
-            const Bits real = candidate == candidate;
-            return beats(candidate, held) | ((held != held) & (real | (index[k][u][s] < 0)));
-        }
-
-        // Shift what comes after the candidate by one place, lane by lane in step, from the last place upwards.
-        SM_INLINE void insert(int k, int u, Vec candidate, Bits candidate_index) {
-            Bits here = precedes(k, u, K - 1, candidate);
-            for (int s = K - 1; any_bit(here); --s) {
-                const Bits above = s > 0 ? precedes(k, u, s - 1, candidate) : Bits{};
-                const int from = s > 0 ? s - 1 : 0;
-                const Vec moved = above ? value[k][u][from] : candidate;
-                const Bits moved_index = above ? index[k][u][from] : candidate_index;
-                value[k][u][s] = here ? moved : value[k][u][s];
-                index[k][u][s] = here ? moved_index : index[k][u][s];
-                here = above;
+        void clear() {
+            for (int place = 0; place <= chunks * lanes; ++place) {
+                value[place] = not_a_number();
+                index[place] = -1;
             }
         }
+
+        // Places before the candidate: values up to it, and for NaN everything that is not empty.
+        SM_INLINE int count_before(REAL candidate) const {
+            int count = 0;
+            if (candidate != candidate)
+                while (count < K && index[1 + count] >= 0) ++count;
+            else
+                SM_UNROLL for (int chunk = 0; chunk < chunks; ++chunk) {
+                    const Vec held = load(value + 1 + chunk * lanes);
+                    count += lanes - __builtin_popcount(lane_bits(not_at_least(splat(candidate), held)));
+                }
+            return count;
+        }
+
+        // Moves what follows one place up, a register at a time from the top, and puts the candidate in the gap.
+        SM_INLINE void insert(REAL candidate, Integer candidate_index) {
+            const int gap = 1 + count_before(candidate);
+            if (gap > K) return;
+            for (int first = 1 + (chunks - 1) * lanes; first + lanes > gap; first -= lanes) {
+                const Bits keeps = lane_numbers() + Integer(first) < Integer(gap);
+                store(value + first, keeps ? load(value + first) : load(value + first - 1));
+                store(index + first, keeps ? load(index + first) : load(index + first - 1));
+            }
+            value[gap] = candidate;
+            index[gap] = candidate_index;
+        }
     };
 
-    template <int R>
+    struct State {
+        Vec threshold[dim];  // the last place of each row, to test a register of rows at once
+        Places rows[dim][lanes];
+
+        void insert(int k, int l, REAL candidate, Integer candidate_index) {
+            rows[k][l].insert(candidate, candidate_index);
+            threshold[k][l] = rows[k][l].value[K];
+        }
+    };
+
     struct Tile {
-        State<R>& state;  // too large for registers: columns go straight to the state
-        SM_INLINE explicit Tile(State<R>& state) : state(state) {}
+        State& state;  // too large for registers: columns go straight to the state
+        SM_INLINE explicit Tile(State& state) : state(state) {}
     };
 
-    template <int R, int C>
-    struct Output : Values<dim, R, C> {
-        Tile<R>& tile;
-        SM_INLINE explicit Output(Tile<R>& tile) : tile(tile) {}
+    template <int C>
+    struct Output : Values<dim, C> {
+        Tile& tile;
+        SM_INLINE explicit Output(Tile& tile) : tile(tile) {}
 
         SM_INLINE void absorb(Integer column) {
             Flags hits{};
             SM_UNROLL for (int k = 0; k < dim; ++k)
-                SM_UNROLL for (int u = 0; u < R; ++u)
-                    SM_UNROLL for (int c = 0; c < C; ++c)
-                        hits |= may_beat(this->value[k].part[u * C + c], tile.state.value[k][u][K - 1]);
-            if (__builtin_expect(any(hits), 0)) {
-                for (int k = 0; k < dim; ++k)
-                    SM_UNROLL for (int u = 0; u < R; ++u)
-                        for (int c = 0; c < C; ++c)
-                            tile.state.insert(k, u, this->value[k].part[u * C + c], splat_bits(column + c));
+                SM_UNROLL for (int c = 0; c < C; ++c)
+                    hits |= Compare::may_beat(this->value[k].part[c], tile.state.threshold[k]);
+            if (__builtin_expect(any(hits), 0))
+                for (int k = 0; k < dim; ++k) {
+                    const Pack<C> candidates = this->value[k];  // a copy, so that the others stay in registers
+                    insert_all(tile.state, k, candidates, column);
+                }
+        }
+
+        __attribute__((noinline)) static void insert_all(State& state, int k, const Pack<C>& candidates, Integer column) {
+            for (int c = 0; c < C; ++c) {
+                unsigned rows = lane_bits(Compare::may_beat(candidates.part[c], state.threshold[k]));
+                for (; rows; rows &= rows - 1) {
+                    const int l = __builtin_ctz(rows);
+                    state.insert(k, l, candidates.part[c][l], column + c);
+                }
             }
         }
     };
 
-    template <int R>
-    SM_INLINE static void identity(State<R>& state) {
-        for (int k = 0; k < dim; ++k)
-            for (int u = 0; u < R; ++u)
-                for (int s = 0; s < K; ++s) {
-                    state.value[k][u][s] = splat(not_a_number());
-                    state.index[k][u][s] = splat_bits(-1);
-                }
+    static void identity(State& state) {
+        for (int k = 0; k < dim; ++k) {
+            state.threshold[k] = splat(not_a_number());
+            for (int l = 0; l < lanes; ++l) state.rows[k][l].clear();
+        }
     }
-    template <int R>
-    SM_INLINE static void close(State<R>&, const Tile<R>&) {}
-    template <int R>
-    SM_INLINE static void merge(State<R>& state, const State<R>& other) {
+    static void close(State&, const Tile&) {}
+    static void merge(State& state, const State& other) {
         for (int k = 0; k < dim; ++k)
-            for (int u = 0; u < R; ++u)
-                for (int s = 0; s < K; ++s) state.insert(k, u, other.value[k][u][s], other.index[k][u][s]);
+            for (int l = 0; l < lanes; ++l)
+                for (int place = 1; place <= K && other.rows[k][l].index[place] >= 0; ++place)
+                    state.insert(k, l, other.rows[k][l].value[place], other.rows[k][l].index[place]);
     }
-    template <int R, class Writer>
-    SM_INLINE static void finish(const State<R>& state, const Writer& writer) {
+    template <class Writer>
+    static void finish(const State& state, const Writer& writer) {
         for (int k = 0; k < dim; ++k)
-            for (int u = 0; u < R; ++u)
-                for (int s = 0; s < K; ++s) {
-                    const Bits empty = state.index[k][u][s] < 0;
-                    writer.value(s * dim + k, u, empty ? splat(worst) : state.value[k][u][s]);
-                    writer.index(s * dim + k, u, state.index[k][u][s]);
+            for (int place = 1; place <= K; ++place) {
+                Vec values{};
+                Bits indices{};
+                for (int l = 0; l < lanes; ++l) {
+                    indices[l] = state.rows[k][l].index[place];
+                    values[l] = indices[l] < 0 ? Compare::worst : state.rows[k][l].value[place];
                 }
+                writer.value((place - 1) * dim + k, values);
+                writer.index((place - 1) * dim + k, indices);
+            }
     }
 };
 

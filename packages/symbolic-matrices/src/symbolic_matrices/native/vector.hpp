@@ -33,13 +33,41 @@ typedef Integer Bits __attribute__((vector_size(SM_VECTOR_BYTES)));  // integers
 
 constexpr int lanes = SM_VECTOR_BYTES / sizeof(REAL);
 
+// Columns whose pairs are evaluated together: independent chains that hide each other's latency, and share each load of
+// a row's value. 32 registers have room for more of them than 16.
+#if defined(SM_AVX512) || defined(__aarch64__)
+constexpr int columns_at_once = 8;
+#else
+constexpr int columns_at_once = 4;
+#endif
+
 SM_INLINE Vec splat(REAL value) { return value - Vec{}; }  // folds to a broadcast: x - 0 is x for every x
 SM_INLINE Bits splat_bits(Integer value) { return value - Bits{}; }
 
 // A cast between vectors of one size keeps the bits.
 SM_INLINE Bits bits_of(Vec x) { return (Bits)x; }
 SM_INLINE Vec vec_of(Bits x) { return (Vec)x; }
-SM_INLINE Vec to_vec(Bits x) { return __builtin_convertvector(x, Vec); }
+
+// Unaligned access
+SM_INLINE Vec load(const REAL* from) {
+    Vec x;
+    __builtin_memcpy(&x, from, sizeof(x));
+    return x;
+}
+SM_INLINE Bits load(const Integer* from) {
+    Bits x;
+    __builtin_memcpy(&x, from, sizeof(x));
+    return x;
+}
+SM_INLINE void store(REAL* to, Vec x) { __builtin_memcpy(to, &x, sizeof(x)); }
+SM_INLINE void store(Integer* to, Bits x) { __builtin_memcpy(to, &x, sizeof(x)); }
+
+// 0, 1, 2, ... in lane order
+SM_INLINE Bits lane_numbers() {
+    Bits result{};
+    SM_UNROLL for (int l = 0; l < lanes; ++l) result[l] = l;
+    return result;
+}
 
 SM_INLINE Vec select(Bits mask, Vec yes, Vec no) { return mask ? yes : no; }
 SM_INLINE Bits select(Bits mask, Bits yes, Bits no) { return mask ? yes : no; }
@@ -67,13 +95,6 @@ SM_INLINE Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 SM_INLINE Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
 #endif
 
-// Bits 0, 1, 2, ... in lane order.
-SM_INLINE Bits lane_numbers() {
-    Bits result{};
-    SM_UNROLL for (int l = 0; l < lanes; ++l) result[l] = l;
-    return result;
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Flags: a mask that is only ever tested as a whole. AVX-512 has registers for it, which the extension cannot reach.
 
@@ -84,30 +105,40 @@ SM_INLINE Flags not_at_least(Vec a, Vec b) {  // !(a >= b), hence true for a NaN
     asm("vcmpnge" SM_SUFFIX " %2, %1, %0" : "=k"(flags) : "v"(a), "v"(b));
     return flags;
 }
+SM_INLINE unsigned lane_bits(Flags flags) { return flags; }
 SM_INLINE bool any(Flags flags) { return flags != 0; }
-SM_INLINE bool any_bit(Bits mask) { return any(not_at_least(splat(0), vec_of(mask & bits_of(splat(1))))); }
 #else
 typedef Bits Flags;
 SM_INLINE Flags not_at_least(Vec a, Vec b) { return ~(a >= b); }
-SM_INLINE bool any(Flags flags) {
-#if defined(__AVX__)
-    typedef float Floats __attribute__((vector_size(32)));
-    return __builtin_ia32_movmskps256((Floats)flags) != 0;
+SM_INLINE unsigned lane_bits(Flags flags) {  // bit l tells of lane l
+#if defined(__AVX__) && REAL_BITS == 32
+    return __builtin_ia32_movmskps256((Vec)flags);
+#elif defined(__AVX__)
+    return __builtin_ia32_movmskpd256((Vec)flags);
+#elif defined(__SSE2__) && REAL_BITS == 32
+    return __builtin_ia32_movmskps((Vec)flags);
 #elif defined(__SSE2__)
-    typedef float Floats __attribute__((vector_size(16)));
-    return __builtin_ia32_movmskps((Floats)flags) != 0;
+    return __builtin_ia32_movmskpd((Vec)flags);
+#else
+    unsigned bits = 0;
+    SM_UNROLL for (int l = 0; l < lanes; ++l) bits |= unsigned(flags[l] & 1) << l;
+    return bits;
+#endif
+}
+SM_INLINE bool any(Flags flags) {
+#ifdef __SSE2__
+    return lane_bits(flags) != 0;
 #else
     typedef int64 Halves __attribute__((vector_size(SM_VECTOR_BYTES)));
     const Halves halves = (Halves)flags;
     return (halves[0] | halves[1]) != 0;
 #endif
 }
-SM_INLINE bool any_bit(Bits mask) { return any(mask); }
 #endif
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Packs: N registers with the arithmetic of one number. The printed formula computes with them, so that it evaluates
-// several columns (or several registers of rows) at once and shares what they have in common.
+// several columns at once and shares what they have in common.
 
 template <int N>
 struct PackMask {
@@ -119,8 +150,9 @@ struct Pack {
     Vec part[N];
 
     SM_INLINE Pack() : part{} {}
-    SM_INLINE Pack(REAL value) {
-        SM_UNROLL for (int q = 0; q < N; ++q) part[q] = splat(value);
+    SM_INLINE Pack(REAL value) : Pack(splat(value)) {}
+    SM_INLINE explicit Pack(Vec value) {
+        SM_UNROLL for (int q = 0; q < N; ++q) part[q] = value;
     }
 
     SM_INLINE Pack operator-() const {
