@@ -41,7 +41,9 @@ class Package:
     def sources(self) -> set[str]:
         """The files below src/ that belong in the archives, relative to it."""
         source = self.folder / "src"
-        kept = (path for path in source.rglob("*") if path.suffix in {".py", ".hpp", ".cuh", ".typed"})
+        kept = (
+            path for path in source.rglob("*") if path.suffix in {".py", ".pyi", ".hpp", ".cuh", ".typed"}
+        )
         return {path.relative_to(source).as_posix() for path in kept}
 
 
