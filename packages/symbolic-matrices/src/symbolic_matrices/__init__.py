@@ -17,6 +17,7 @@ from .errors import (
     SymbolicMatricesError,
     SymbolicMatricesWarning,
 )
+from .inspection import Configuration, Explanation, explain, show_config
 from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
 from .profiling import Profile
 
@@ -29,7 +30,9 @@ __all__ = [
     "CacheWarning",
     "CompilationError",
     "CompilerNotFoundError",
+    "Configuration",
     "EmptyReductionError",
+    "Explanation",
     "LazyTensor",
     "Pm",
     "Profile",
@@ -41,6 +44,8 @@ __all__ = [
     "Vi",
     "Vj",
     "clear_cache",
+    "explain",
     "get_num_threads",
     "set_num_threads",
+    "show_config",
 ]

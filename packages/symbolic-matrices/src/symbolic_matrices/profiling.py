@@ -57,22 +57,20 @@ def is_measuring() -> bool:
 
 
 @contextlib.contextmanager
-def measure_compilation() -> Iterator[None]:
+def measure(count: str, seconds: str) -> Iterator[None]:
+    """Add one to an attribute of the active profiles, and the time that the block takes to another."""
     start = time.perf_counter()
     yield
     elapsed = time.perf_counter() - start
     with _lock:
         for profile in _active:
-            profile.kernels += 1
-            profile.compile_seconds += elapsed
+            setattr(profile, count, getattr(profile, count) + 1)
+            setattr(profile, seconds, getattr(profile, seconds) + elapsed)
 
 
-@contextlib.contextmanager
-def measure_launch() -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    elapsed = time.perf_counter() - start
-    with _lock:
-        for profile in _active:
-            profile.launches += 1
-            profile.run_seconds += elapsed
+def measure_compilation() -> contextlib.AbstractContextManager[None]:
+    return measure("kernels", "compile_seconds")
+
+
+def measure_launch() -> contextlib.AbstractContextManager[None]:
+    return measure("launches", "run_seconds")

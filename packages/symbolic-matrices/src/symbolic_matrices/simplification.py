@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .expressions import Call, Constant, Node, call, constant, topological
+from .expressions import Axis, Call, Constant, Node, call, constant, topological
 from .operations import Operation
 from .operations import pointwise as p
 from .operations import vectors as v
@@ -45,25 +45,76 @@ def _same_vectors(x: Node, y: Node) -> bool:
     return x.dim == y.dim
 
 
-def _group_numbers(s: Node, t: Node) -> Node | None:
-    """s (t x) -> (s t) x, if this multiplies two numbers first, or two factors that hoist out of x."""
-    if not _is(t, p.multiply):
-        return None
-    for inner, x in (t.arguments, t.arguments[::-1]):
-        saves_products = s.dim == inner.dim == 1 < x.dim
-        hoists = _hoists(s, x) and _hoists(inner, x) and s.axes == inner.axes
-        if (saves_products or hoists) and not (_hoists(x, s) and x.dim <= s.dim):
-            return p.multiply(p.multiply(s, inner), x)
-    return None
+# ---------------------------------------------------------------------------- products
 
 
-def _negate_cheaper_factor(x: Node) -> Node | None:
-    if not _is(x, p.multiply):
-        return None
-    a, b = x.arguments
-    if _hoists(b, a):
-        return p.multiply(a, p.negate(b))
-    return p.multiply(p.negate(a), b) if _hoists(a, b) else None
+def _factors(node: Node) -> tuple[list[Node], int]:
+    """The factors of a product of products, and its sign."""
+    if _is(node, p.negate):
+        factors, sign = _factors(node.arguments[0])
+        return factors, -sign
+    if not _is(node, p.multiply):
+        return [node], 1
+    (left, left_sign), (right, right_sign) = map(_factors, node.arguments)
+    return left + right, left_sign * right_sign
+
+
+def _product(factors: Iterable[Node]) -> Node | None:
+    """x (y z) ..., or None for an empty product; constants come first and fold."""
+    ordered = sorted(factors, key=lambda factor: not isinstance(factor, Constant))
+    return functools.reduce(p.multiply, ordered) if ordered else None
+
+
+def _regroup(product: Node) -> Node:
+    """Multiply factors of the same axes first, numbers before vectors, and parameters into rows or columns.
+
+    What does not depend on the pair is then hoisted, and a vector is multiplied once per pair at most.
+    """
+    factors, sign = _factors(product)
+    groups = {
+        (axes, is_vector): _product(f for f in factors if f.axes == axes and (f.dim > 1) == is_vector)
+        for axes in (Axis.PARAMETER, Axis.I, Axis.J, Axis.I | Axis.J)
+        for is_vector in (False, True)
+    }
+    _merge_down(groups)
+    rest = {key: group for key, group in groups.items() if group is not None}
+    if sign < 0:
+        rest = _negate_cheapest(rest)
+    numbers = [group for (_, is_vector), group in rest.items() if not is_vector]
+    vectors = [group for (_, is_vector), group in rest.items() if is_vector]
+    parts = [part for part in (_fold_right(numbers), _fold_right(vectors)) if part is not None]
+    return parts[0] if len(parts) == 1 else p.multiply(*parts)
+
+
+def _merge_down(groups: dict[tuple[Axis, bool], Node | None]) -> None:
+    """Multiply groups that are computed rarely into others that are computed rarely too."""
+    rows, columns = (Axis.I, False), (Axis.J, False)
+    row_vectors, column_vectors = (Axis.I, True), (Axis.J, True)
+    targets = {
+        (Axis.PARAMETER, False): (rows, columns, row_vectors, column_vectors),
+        (Axis.PARAMETER, True): (row_vectors, column_vectors),
+        rows: (row_vectors,),
+        columns: (column_vectors,),
+    }
+    for source, candidates in targets.items():
+        target = next((key for key in candidates if groups[key] is not None), None)
+        left, right = groups[source], groups[target] if target else None
+        if target is not None and left is not None and right is not None:
+            groups[target], groups[source] = p.multiply(left, right), None
+
+
+def _negate_cheapest(groups: dict[tuple[Axis, bool], Node]) -> dict[tuple[Axis, bool], Node]:
+    """Negate the group that is computed least often."""
+    cheapest = min(groups, key=lambda key: (bin(key[0]).count("1"), key[1]))
+    return {key: p.negate(group) if key == cheapest else group for key, group in groups.items()}
+
+
+def _fold_right(groups: list[Node]) -> Node | None:
+    """The general term first, times what was hoisted: a (b c)."""
+    return functools.reduce(lambda product, group: p.multiply(group, product), groups) if groups else None
+
+
+# ---------------------------------------------------------------------------- other rewrites
 
 
 def _exponential_in_base_2(x: Node) -> Node | None:
@@ -99,12 +150,11 @@ RULES = (
     Rule("1 x -> x", p.multiply, lambda x, y: y if _is_number(x, 1) else None),
     Rule("x (-1) -> -x", p.multiply, lambda x, y: p.negate(x) if _is_number(y, -1) else None),
     Rule("(-1) x -> -x", p.multiply, lambda x, y: p.negate(y) if _is_number(x, -1) else None),
-    Rule("(-x) (-y) -> x y", p.multiply, lambda x, y: (
-        p.multiply(x.arguments[0], y.arguments[0]) if _is(x, p.negate) and _is(y, p.negate) else None)),
-    Rule("s (t x) -> (s t) x", p.multiply, _group_numbers),
-    Rule("(t x) s -> (s t) x", p.multiply, lambda x, s: _group_numbers(s, x)),
+    Rule("products are grouped by how often their factors are computed", p.multiply, lambda x, y: (
+        _regroup(p.multiply(x, y)))),
+    Rule("-(x y) -> x (-y), y computed less often", p.negate, lambda x: (
+        _regroup(p.negate(x)) if _is(x, p.multiply) else None)),
     Rule("-(-x) -> x", p.negate, lambda x: x.arguments[0] if _is(x, p.negate) else None),
-    Rule("-(x y) -> x (-y), y computed less often", p.negate, _negate_cheaper_factor),
     Rule("-(x - y) -> y - x", p.negate, lambda x: p.subtract(*x.arguments[::-1]) if _is(x, p.subtract) else None),
     Rule("x / 1 -> x", p.divide, lambda x, y: x if _is_number(y, 1) else None),
     Rule("x / y -> x (1 / y), y computed less often", p.divide, lambda x, y: (
@@ -144,11 +194,12 @@ def _rewrite(node: Call, arguments: tuple[Node, ...]) -> Node:
     assert isinstance(operation, Operation)
     if operation.is_componentwise and all(isinstance(a, Constant) for a in arguments):
         return _fold(operation, arguments, node)
+    unchanged = call(operation, arguments, node.attributes)
     for rule in _rules_of.get(operation, ()):
         rewritten = rule.apply(*arguments, *node.attributes)
-        if rewritten is not None and rewritten.dim == node.dim:
+        if rewritten is not None and rewritten.dim == node.dim and rewritten is not unchanged:
             return simplify(rewritten)
-    return call(operation, arguments, node.attributes)
+    return unchanged
 
 
 def _fold(operation: Operation, arguments: tuple[Node, ...], node: Call) -> Node:

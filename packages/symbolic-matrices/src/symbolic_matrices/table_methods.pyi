@@ -9,12 +9,7 @@ from .operations import Operation
 class TableMethods:
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor: ...
     def reduction(
-        self,
-        name: str,
-        *arguments: Any,
-        axis: int | None = None,
-        dim: int | None = None,
-        backend: str = "auto",
+        self, name: str, *arguments: Any, axis: int | None = None, dim: int | None = None, backend: str = "auto"
     ) -> Any: ...
     def inverse(self) -> LazyTensor:
         """1 / x."""
@@ -112,11 +107,7 @@ class TableMethods:
         """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
     def Kmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
         """The K smallest F_ij of each row, in increasing order; equal values by increasing index."""
-    def argKmin(
-        self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto"
-    ) -> Any:
+    def argKmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
         """The K smallest F_ij of each row, in increasing order; equal values by increasing index."""
-    def Kmin_argKmin(
-        self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto"
-    ) -> Any:
+    def Kmin_argKmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
         """The K smallest F_ij of each row, in increasing order; equal values by increasing index."""

@@ -1,0 +1,143 @@
+"""Owns what people look at: the text of a kernel, and what the engine found on this machine. Computes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .backends.threads import get_num_threads
+from .compilation import Compiler, cache_directory, compiler_flags, find_compiler
+from .errors import BackendError
+from .execution import BACKENDS
+from .lazy_tensor import LazyTensor
+from .planning import make_plan
+from .printing import print_formula, print_kernel
+from .reductions import COUNTED_REDUCTIONS, REDUCTIONS
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a reduction compiles to; print it to read it.
+
+    Attributes
+    ----------
+    formula : the simplified formula, as people write it.
+    source : the exact text that is compiled.
+    kernel_name : its entry point, also the name that profilers show.
+    options : the compiler's flags.
+    """
+
+    formula: str
+    source: str
+    kernel_name: str
+    options: tuple[str, ...]
+
+    def __str__(self) -> str:
+        options = " ".join(self.options)
+        return f"formula: {self.formula}\nkernel:  {self.kernel_name}\noptions: {options}\n\n{self.source}"
+
+
+def explain(
+    formula: LazyTensor,
+    reduction: str = "sum",
+    axis: int = 1,
+    *,
+    count: int | None = None,
+    target: str = "cpu",
+) -> Explanation:
+    """Show the kernel of a reduction without running it.
+
+    Parameters
+    ----------
+    formula : the matrix that is reduced; its data are not read.
+    reduction : a key of the table of reductions: "sum", "logsumexp", "argKmin"...
+    axis : as for the reduction itself; 1 reduces j.
+    count : the number of neighbours, for reductions that take one.
+    target : "cpu".
+
+    Raises
+    ------
+    BackendError
+        If there is no such target, or no compiler.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from symbolic_matrices import Vi, Vj, explain
+    >>> x = np.zeros((10, 3), dtype="float32")
+    >>> explanation = explain((-Vi(x).sqdist(Vj(x))).exp(), "sum", axis=1)
+    >>> explanation.formula
+    'exp(-sqdist(x0, y1))'
+    """
+    if target != "cpu":
+        raise BackendError(f"There is no compiled target {target!r}; choose 'cpu'.")
+    arguments = (count,) if reduction in COUNTED_REDUCTIONS else ()
+    dtype = formula._context.dtype or "float32"
+    plan = make_plan(
+        formula._formula, REDUCTIONS[reduction](*arguments), formula._reduced_axis(reduction, axis), dtype
+    )
+    printed = print_kernel(plan)
+    return Explanation(
+        print_formula(plan.formula), printed.source, printed.kernel_name, _flags(find_compiler())
+    )
+
+
+def _flags(compiler: Compiler | None) -> tuple[str, ...]:
+    return compiler_flags(compiler) if compiler else ()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the engine found on this machine; print it to read it.
+
+    Attributes
+    ----------
+    backends : names of the backends that can run.
+    compiler : the C++ compiler's first line about itself, or "none".
+    options : the flags of every kernel.
+    threads : threads that a reduction uses.
+    cache_folder, cache_bytes : where compiled kernels are kept, and how much space they take.
+    """
+
+    backends: tuple[str, ...]
+    compiler: str
+    options: tuple[str, ...]
+    threads: int
+    cache_folder: str
+    cache_bytes: int
+
+    def __str__(self) -> str:
+        return "\n".join(
+            (
+                f"backends: {', '.join(self.backends)}",
+                f"compiler: {self.compiler}",
+                f"options:  {' '.join(self.options)}",
+                f"threads:  {self.threads}",
+                f"cache:    {self.cache_folder} ({self.cache_bytes / 1e6:.1f} MB)",
+            )
+        )
+
+
+def show_config() -> Configuration:
+    """Describe the machine as the engine sees it.
+
+    Examples
+    --------
+    >>> from symbolic_matrices import show_config
+    >>> print(show_config())
+    backends: ...
+    compiler: ...
+    options: ...
+    threads: ...
+    cache: ...
+    """
+    compiler = find_compiler()
+    folder = cache_directory()
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return Configuration(
+        backends=tuple(name for name in BACKENDS if name != "cpu" or compiler),
+        compiler=f"{' '.join(compiler.command)}: {compiler.version.splitlines()[0]}" if compiler else "none",
+        options=_flags(compiler),
+        threads=get_num_threads(),
+        cache_folder=str(folder),
+        cache_bytes=sum(path.stat().st_size for path in files),
+    )

@@ -1,0 +1,156 @@
+"""Every message that a user can meet says what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from matrix_testing import assert_close
+
+import symbolic_matrices.execution as execution
+from symbolic_matrices import (
+    ArrayTypeError,
+    AxisError,
+    BackendError,
+    LazyTensor,
+    Pm,
+    ShapeError,
+    SlowBackendWarning,
+    SymbolicMatricesError,
+    Vi,
+    Vj,
+    explain,
+)
+from symbolic_matrices.arrays import library_of
+
+X, Y = np.ones((4, 3)), np.ones((5, 3))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "error", "words"),
+    [
+        (
+            lambda: LazyTensor(X),
+            AxisError,
+            r"2-D array of shape \(4, 3\) may be x_i or y_j: .*axis=0 or axis=1",
+        ),
+        (lambda: LazyTensor(X, axis=3), AxisError, "axis must be 0 .* but got 3"),
+        (lambda: LazyTensor(np.ones((4, 5, 3))), ShapeError, r"\(4, 5, 3\) varies along both i and j"),
+        (
+            lambda: LazyTensor(X[:, None], axis=0),
+            ShapeError,
+            r"must have shape \(size, D\) but got \(4, 1, 3\)",
+        ),
+        (lambda: Pm(X), ShapeError, r"must have shape \(1, D\) but got \(4, 3\)"),
+        (lambda: Vi(np.ones(4)), ShapeError, r"must have shape \(size, D\) but got \(4,\)"),
+        (lambda: Vi(np.ones((4, 0))), ShapeError, "dimension D must be at least 1"),
+        (lambda: LazyTensor("points"), ArrayTypeError, "but got builtins.str"),
+        (lambda: LazyTensor([1.0, "two"]), ArrayTypeError, "real numbers only"),
+        (lambda: Vi(np.ones((4, 3), dtype=int)), ArrayTypeError, "dtype int64; convert it"),
+        (lambda: Vi(X.astype(complex)), ArrayTypeError, "dtype complex128"),
+        (lambda: library_of([1.0]), ArrayTypeError, "but got builtins.list; convert it"),
+        (
+            lambda: Vi(X) + Vi(Y),
+            ShapeError,
+            r"i-variables must have the same length M.*\n.*\(4, 3\).*\n.*\(5, 3\)",
+        ),
+        (
+            lambda: Vi(X) + Vj(Y.astype("float32")),
+            ArrayTypeError,
+            r"share one library, dtype and device.*\n.*\n.*float32",
+        ),
+        (
+            lambda: Vi(X) + Vj(torch.ones(5, 3, dtype=torch.float64)),
+            ArrayTypeError,
+            r"numpy array.*\n.*torch array",
+        ),
+        (
+            lambda: Vi(torch.ones(4, 3)) + Vj(torch.ones(5, 3, device="meta")),
+            ArrayTypeError,
+            r"on cpu\n.*on meta",
+        ),
+        (
+            lambda: LazyTensor(np.ones((2, 4, 1, 3))) + LazyTensor(np.ones((3, 1, 5, 3))),
+            ShapeError,
+            r"batch dimensions do not broadcast:\n.*\(2, 4, 1, 3\)",
+        ),
+        (
+            lambda: Vi(X).sqdist(Vj(Y)).argmin(),
+            AxisError,
+            r"argmin needs axis=0 \(over i\) or axis=1 \(over j\)",
+        ),
+        (lambda: Vi(X).sqdist(Vj(Y)).min(axis=2), AxisError, "min cannot reduce axis 2"),
+        (lambda: Vi(X).sqdist(Vj(Y)).sum(axis=-4), AxisError, "sum cannot reduce axis -4"),
+        (lambda: Vi(X).sqdist(Vj(Y)).argmin(axis=1, dim=1), AxisError, "axis=1 and dim=1 are synonyms"),
+        (
+            lambda: Vi(X).norm(axis=0),
+            AxisError,
+            "norm works along the vector dimension, axis=-1, but got axis=0",
+        ),
+        (lambda: LazyTensor.concatenate([]), ShapeError, "at least one tensor"),
+        (lambda: LazyTensor.cat([Vi(X)], dim=0), AxisError, "got axis=0"),
+        (lambda: Vi(X)[0], AxisError, r"tensor\[\.\.\., k\]"),
+        (
+            lambda: Vi(X).sqdist(Vj(Y)) @ np.ones(4),
+            ShapeError,
+            r"K has shape \(4, 5\) but v has shape \(4,\)",
+        ),
+        (lambda: Vi(X).sqdist(Vj(Y)) @ [1.0] * 5, ArrayTypeError, "needs an array v but got list"),
+        (lambda: Pm(2.0).sum(axis=1), ArrayTypeError, "at least one array"),
+        (lambda: Vi(X).grad(Vi(X) + 1, 1.0), ShapeError, "with respect to variables, but got x0 [+] p1"),
+        (
+            lambda: Vi(X).grad(Vi(X), [1.0, 2.0]),
+            ShapeError,
+            "cotangent has dimension 2 but the formula has 3",
+        ),
+        (lambda: Vi(0, 0), ShapeError, "dimension >= 1 but got 0 and 0"),
+        (lambda: Vi(0, 3).sum(axis=1)(Y[:, :2]), ShapeError, r"Argument 0 must have dimension 3"),
+        (lambda: Vi(1, 3).sum(axis=1)(Y), ShapeError, "needs argument number 1 but only 1 were given"),
+        (lambda: Vi(0, 3).sum(axis=1)(np.ones(3)), ShapeError, r"shape \(\.\.\., size, D\) but got \(3,\)"),
+        (lambda: (Pm(0, 3) * Vi(1, 3)).sum(axis=1)(Y, Y), ShapeError, r"\(\.\.\., 1, D\) but got \(5, 3\)"),
+        (
+            lambda: Vi(X).sum(axis=1, backend="gpu"),
+            BackendError,
+            "no backend 'gpu'; choose 'auto' or one of 'reference'",
+        ),
+        (lambda: Vi(torch.ones(2, 2, device="meta")).sum(axis=1), BackendError, "live on 'meta'"),
+        (
+            lambda: Vi(torch.ones(2, 2, device="meta")).sum(axis=1, backend="cpu"),
+            BackendError,
+            "needs arrays in main memory",
+        ),
+        (lambda: explain(Vi(X), target="tpu"), BackendError, "no compiled target 'tpu'"),
+    ],
+)
+def test_messages(attempt, error, words):
+    with pytest.raises(error, match=words) as caught:
+        attempt()
+    assert isinstance(caught.value, SymbolicMatricesError)
+
+
+def test_no_compiler_falls_back_with_one_warning(monkeypatch):
+    monkeypatch.setattr(execution, "find_compiler", lambda: None)
+    execution._has_compiler.cache_clear()
+    try:
+        with pytest.warns(SlowBackendWarning, match=r"pip install symbolic-matrices\[compiler\]") as caught:
+            first = Vi(X).sqdist(Vj(2 * Y)).sum(axis=1)
+        assert len(caught) == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            second = Vi(X).sqdist(Vj(2 * Y)).sum(axis=1)
+    finally:
+        execution._has_compiler.cache_clear()
+    assert_close(first, np.full((4, 1), 15.0))
+    assert_close(second, np.full((4, 1), 15.0))
+
+
+def test_data_of_nan_only_give_nan(backend):
+    x = np.full((4, 3), np.nan)
+    assert np.isnan((-Vi(x).sqdist(Vj(Y))).exp().sum(axis=1, backend=backend)).all()
+
+
+def test_a_torch_array_on_the_left_of_an_unsupported_rank():
+    with pytest.raises(SymbolicMatricesError):
+        Vi(torch.ones(4, 3)) * torch.ones(4, 3)
