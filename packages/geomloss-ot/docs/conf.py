@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))  # where sphinx_bars stands
 
 project = "geomloss-ot"
 version = release = installed_version(project)
@@ -15,6 +19,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_bars",
 ]
 myst_enable_extensions = ["amsmath", "dollarmath"]
 autodoc_member_order = "groupwise"
