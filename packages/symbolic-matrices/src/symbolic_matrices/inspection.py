@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from .backends.threads import get_num_threads
 from .compilation import Compiler, cache_directory, compiler_flags, find_compiler
@@ -131,13 +134,21 @@ def show_config() -> Configuration:
     cache: ...
     """
     compiler = find_compiler()
-    folder = cache_directory()
-    files = (path for path in folder.rglob("*") if path.is_file())
     return Configuration(
         backends=tuple(name for name in BACKENDS if name != "cpu" or compiler),
         compiler=f"{' '.join(compiler.command)}: {compiler.version.splitlines()[0]}" if compiler else "none",
         options=_flags(compiler),
         threads=get_num_threads(),
-        cache_folder=str(folder),
-        cache_bytes=sum(path.stat().st_size for path in files),
+        cache_folder=str(cache_directory()),
+        cache_bytes=_folder_size(cache_directory()),
     )
+
+
+def _folder_size(folder: Path) -> int:
+    """Bytes below a folder. Files come and go while other processes compile."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from .arrays import Array, find_library
 from .bindings import (
@@ -27,15 +24,13 @@ from .errors import ArrayTypeError, AxisError, ShapeError
 from .execution import Request, execute
 from .expressions import Attributes, Axis, Node, Variable, call, renumber, transpose, variable
 from .operations import Operation
-from .operations import indexing as x
-from .operations import pointwise as p
 from .operations import vectors as v
+from .operators import Operators, choose_axis
 from .printing import print_formula
 from .reductions import REDUCTIONS, Reduction
-from .table_methods import TableMethods
 
 
-class LazyTensor(TableMethods):
+class LazyTensor(Operators):
     r"""A symbolic matrix :math:`M_{ij} = F(x_i, y_j) \in \mathbb{R}^D`.
 
     Parameters
@@ -68,8 +63,6 @@ class LazyTensor(TableMethods):
     """
 
     __slots__ = ("_bindings", "_context", "_formula")
-    __array_ufunc__ = None  # NumPy arrays leave `array * tensor` to this class
-    __array_priority__ = 1000
 
     def __init__(self, x: Any, axis: int | None = None) -> None:
         self._assign(*_single(bind(x, axis)))
@@ -82,6 +75,10 @@ class LazyTensor(TableMethods):
         new = cls.__new__(cls)
         new._assign(formula, bindings, context)
         return new
+
+    @staticmethod
+    def _lift(value: Any) -> LazyTensor:
+        return value if isinstance(value, LazyTensor) else LazyTensor(value)
 
     # ------------------------------------------------------------------ what it is
 
@@ -130,140 +127,6 @@ class LazyTensor(TableMethods):
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor:
         return _apply(operation, (self, *others), attributes)
 
-    def __add__(self, other: Any) -> LazyTensor:
-        return self._apply(p.add, other)
-
-    def __radd__(self, other: Any) -> LazyTensor:
-        return _apply(p.add, (other, self))
-
-    def __sub__(self, other: Any) -> LazyTensor:
-        return self._apply(p.subtract, other)
-
-    def __rsub__(self, other: Any) -> LazyTensor:
-        return _apply(p.subtract, (other, self))
-
-    def __mul__(self, other: Any) -> LazyTensor:
-        return self._apply(p.multiply, other)
-
-    def __rmul__(self, other: Any) -> LazyTensor:
-        return _apply(p.multiply, (other, self))
-
-    def __truediv__(self, other: Any) -> LazyTensor:
-        return self._apply(p.divide, other)
-
-    def __rtruediv__(self, other: Any) -> LazyTensor:
-        return self._apply(p.inverse) if _is_number(other, 1) else _apply(p.divide, (other, self))
-
-    def __neg__(self) -> LazyTensor:
-        return self._apply(p.negate)
-
-    def __abs__(self) -> LazyTensor:
-        return self._apply(p.absolute)
-
-    def __pow__(self, exponent: Any) -> LazyTensor:
-        """Powers; small integers and halves are compiled in, other exponents are read at run time."""
-        special = {2: p.square, -1: p.inverse, 0.5: p.sqrt, -0.5: p.rsqrt}
-        if isinstance(exponent, (int, float)) and exponent in special:
-            return self._apply(special[exponent])
-        if isinstance(exponent, (int, np.integer)):
-            return self._apply(p.integer_power, attributes=(int(exponent),))
-        return self._apply(p.power, exponent)
-
-    def __rpow__(self, base: Any) -> LazyTensor:
-        return _apply(p.power, (base, self))
-
-    def __lt__(self, other: Any) -> LazyTensor:
-        return self._apply(p.less, other)
-
-    def __le__(self, other: Any) -> LazyTensor:
-        return self._apply(p.less_equal, other)
-
-    def __gt__(self, other: Any) -> LazyTensor:
-        return _apply(p.less, (other, self))
-
-    def __ge__(self, other: Any) -> LazyTensor:
-        return _apply(p.less_equal, (other, self))
-
-    def __eq__(self, other: Any) -> LazyTensor:  # type: ignore[override]
-        return self._apply(p.equal, other)
-
-    def __ne__(self, other: Any) -> LazyTensor:  # type: ignore[override]
-        return self._apply(p.not_equal, other)
-
-    __hash__ = object.__hash__
-
-    def __and__(self, other: Any) -> LazyTensor:
-        """Both conditions hold: 1, else 0."""
-        return self._apply(p.logical_and, other)
-
-    def __or__(self, other: Any) -> LazyTensor:
-        """Inner product of vectors ``x | y``; between conditions (comparisons), 1 where one of them holds."""
-        other = _as_lazy(other)
-        conditions = (p.less, p.less_equal, p.equal, p.not_equal, p.logical_and, p.logical_or)
-        both = all(getattr(t._formula, "operation", None) in conditions for t in (self, other))
-        return self._apply(p.logical_or if both else v.dot, other)
-
-    def __ror__(self, other: Any) -> LazyTensor:
-        return _as_lazy(other) | self
-
-    def ifelse(self, a: Any, b: Any) -> LazyTensor:
-        """a where self >= 0, else b."""
-        return _apply(p.where, (self >= 0, a, b))
-
-    def mod(self, modulus: Any, offset: Any = 0.0) -> LazyTensor:
-        """x - m floor((x - offset) / m), the representative of x modulo m in [offset, offset + m)."""
-        return self._apply(p.mod, modulus, offset)
-
-    def norm(self, axis: int | None = None, dim: int | None = None) -> LazyTensor:
-        """Euclidean norm along the vector dimension."""
-        self._check_vector_axis("norm", _choose_axis(axis, dim))
-        return self._apply(v.norm2)
-
-    def normalize(self, axis: int | None = None) -> LazyTensor:
-        """x / |x|, and 0 where x = 0."""
-        self._check_vector_axis("normalize", axis)
-        return self * self._apply(v.sqnorm2)._apply(p.rsqrt)
-
-    def elem(self, i: int) -> LazyTensor:
-        """Component number i."""
-        return self.extract(i, 1)
-
-    def extract(self, start: int, length: int) -> LazyTensor:
-        """Components ``start`` to ``start + length - 1``."""
-        return self._apply(x.extract, attributes=(int(start), int(length)))
-
-    def __getitem__(self, key: Any) -> LazyTensor:
-        """Components: ``tensor[..., k]`` or ``tensor[..., k:l]``."""
-        dim = self._formula.dim
-        if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis:
-            chosen = key[1]
-            if isinstance(chosen, (int, np.integer)):
-                return self.elem(int(chosen) + (dim if chosen < 0 else 0))
-            if isinstance(chosen, slice) and chosen.step in (None, 1):
-                start, stop, _ = chosen.indices(dim)
-                return self.extract(start, stop - start)
-        raise AxisError(
-            f"Only components may be indexed, as tensor[..., k] or tensor[..., k:l], but got [{key!r}]."
-        )
-
-    def concat(self, *others: Any) -> LazyTensor:
-        """The components of self, followed by those of the others."""
-        return functools.reduce(lambda left, right: left._apply(x.concat, right), map(_as_lazy, others), self)
-
-    @staticmethod
-    def concatenate(tensors: Sequence[Any], axis: int = -1) -> LazyTensor:
-        """Concatenate along the vector dimension."""
-        if len(tensors) == 0:
-            raise ShapeError("concatenate needs at least one tensor but got none.")
-        first = _as_lazy(tensors[0])
-        first._check_vector_axis("concatenate", axis)
-        return first.concat(*tensors[1:])
-
-    @staticmethod
-    def cat(tensors: Sequence[Any], dim: int = -1) -> LazyTensor:
-        """Concatenate along the vector dimension, as PyTorch spells it."""
-        return LazyTensor.concatenate(tensors, axis=dim)
-
     def grad(self, variable: LazyTensor, cotangent: Any) -> LazyTensor:
         """The formula (dF/dv)^T e of dimension dim(v): ``variable`` is one that the formula reads, e has dimension D.
 
@@ -280,7 +143,7 @@ class LazyTensor(TableMethods):
             raise ShapeError(
                 f"Gradients are with respect to variables, but got {print_formula(variable._formula)}."
             )
-        operands = (self, variable, _as_lazy(cotangent))
+        operands = (self, variable, self._lift(cotangent))
         nodes, bindings = _join(operands)
         if nodes[2].dim != nodes[0].dim:
             raise ShapeError(
@@ -314,7 +177,7 @@ class LazyTensor(TableMethods):
         two outputs. With placeholders, a callable that takes the arrays in the order of their indices.
         """
         return self._reduce(
-            REDUCTIONS[name](*arguments), self._reduced_axis(name, _choose_axis(axis, dim)), backend
+            REDUCTIONS[name](*arguments), self._reduced_axis(name, choose_axis(axis, dim)), backend
         )
 
     def _reduce(self, reduction: Reduction, axis: Axis, backend: str) -> Any:
@@ -347,13 +210,9 @@ class LazyTensor(TableMethods):
             )
         return Axis.I if position == batch else Axis.J
 
-    def _check_vector_axis(self, name: str, axis: int | None) -> None:
-        if axis not in (None, -1, self.ndim - 1):
-            raise AxisError(f"{name} works along the vector dimension, axis=-1, but got axis={axis}.")
-
     def sum(self, axis: int | None = -1, dim: int | None = None, backend: str = "auto") -> Any:
         """Sum over i or j (returns an array), or over the vector dimension (the default; returns a LazyTensor)."""
-        chosen = _choose_axis(None if dim is not None else axis, dim)
+        chosen = choose_axis(None if dim is not None else axis, dim)
         if chosen in (None, -1, self.ndim - 1):
             return self._apply(v.vector_sum)
         return self.reduction("sum", axis=chosen, backend=backend)
@@ -420,12 +279,8 @@ def _single(binding: Binding) -> tuple[Node, tuple[Binding, ...], Context]:
     return variable(0, binding.axis, binding.dim), (binding,), context_of((binding,))
 
 
-def _as_lazy(value: Any) -> LazyTensor:
-    return value if isinstance(value, LazyTensor) else LazyTensor(value)
-
-
 def _apply(operation: Operation, operands: tuple[Any, ...], attributes: Attributes = ()) -> LazyTensor:
-    tensors = tuple(map(_as_lazy, operands))
+    tensors = tuple(map(LazyTensor._lift, operands))
     first = tensors[0]
     if len(tensors) == 1:
         return LazyTensor._make(
@@ -459,16 +314,6 @@ def _position(binding: Binding, merged: list[Binding]) -> int:
 @functools.lru_cache(maxsize=16384)
 def _renumbered(formula: Node, positions: tuple[int, ...]) -> Node:
     return renumber(formula, dict(enumerate(positions)))
-
-
-def _choose_axis(axis: int | None, dim: int | None) -> int | None:
-    if axis is not None and dim is not None:
-        raise AxisError(f"axis={axis} and dim={dim} are synonyms: give one of them.")
-    return dim if axis is None else axis
-
-
-def _is_number(value: Any, number: float) -> bool:
-    return isinstance(value, (int, float)) and value == number
 
 
 def Vi(x: Any, dim: int | None = None) -> LazyTensor:
