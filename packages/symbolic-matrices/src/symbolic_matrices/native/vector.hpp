@@ -48,6 +48,12 @@ SM_INLINE Bits splat_bits(Integer value) { return value - Bits{}; }
 SM_INLINE Bits bits_of(Vec x) { return (Bits)x; }
 SM_INLINE Vec vec_of(Bits x) { return (Vec)x; }
 
+SM_INLINE Vec to_vec(Bits x) { return __builtin_convertvector(x, Vec); }
+SM_INLINE Bits logical_shift_right(Bits x, int count) {
+    typedef __typeof__(0u + Integer{}) Unsigned __attribute__((vector_size(SM_VECTOR_BYTES)));
+    return (Bits)((Unsigned)x >> count);
+}
+
 // Unaligned access
 SM_INLINE Vec load(const REAL* from) {
     Vec x;
