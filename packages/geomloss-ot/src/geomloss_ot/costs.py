@@ -27,11 +27,6 @@ class Cost:
     translation_invariant: bool = False
     coefficient: float = 1.0
 
-    def point_scale(self, epsilon: float) -> float:
-        """The factor s such that formula(s x, s y) = C(x, y) / epsilon."""
-        assert self.degree is not None
-        return float((self.coefficient / epsilon) ** (1.0 / self.degree))
-
 
 def _sqeuclidean_dense(x: Array, y: Array) -> Array:
     return ((x[..., :, None, :] - y[..., None, :, :]) ** 2).sum(-1)

@@ -223,7 +223,7 @@ def _conjugate_gradient(operator: Callable[[Tensor], Tensor], right: Tensor, ker
         return z - kernel * ((kernel * z).sum(-1, keepdim=True) / (kernel * kernel).sum(-1, keepdim=True))
 
     right = project(right)
-    tolerance = (10 * torch.finfo(right.dtype).eps) ** 2 * (right * right).sum(-1, keepdim=True)
+    tolerance = torch.finfo(right.dtype).eps ** 1.5 * (right * right).sum(-1, keepdim=True)
     z, residual = torch.zeros_like(right), right
     direction = residual
     energy = (residual * residual).sum(-1, keepdim=True)

@@ -67,14 +67,22 @@ class Divergence:
         return self.ab.value - (self.aa.value + self.bb.value) / 2 + problem.epsilon / 2 * masses**2
 
 
-def solve_divergence(
-    problem: Problem, self_geometries: tuple[Geometry, Geometry] | None, scaling: float, stopping: Stopping
-) -> Divergence:
-    """Solve the problem, and the two symmetric ones if their geometries are given.
+@dataclass(frozen=True)
+class Annealing:
+    """How temperatures decrease, in terms of distances: epsilon follows their p-th powers."""
 
-    ``scaling`` is the factor between two distances of the annealing schedule: epsilon follows ``scaling**p``.
-    """
-    ab = _solve(problem, scaling, stopping)
+    scaling: float = 0.5  # ratio between two steps
+    diameter: float | None = None  # where to start; None: an upper bound for the cost
+
+
+def solve_divergence(
+    problem: Problem, self_geometries: tuple[Geometry, Geometry] | None, annealing: Annealing, stopping: Stopping
+) -> Divergence:
+    """Solve the problem, and the two symmetric ones if their geometries are given."""
+    power = problem.geometry.annealing_power
+    start = problem.geometry.cost_bound if annealing.diameter is None else annealing.diameter**power
+    schedule = epsilon_schedule(start, problem.epsilon, annealing.scaling**power)
+    ab = Solved(problem, sinkhorn(problem, schedule, stopping))
     if self_geometries is None:
         return Divergence(ab, None, None)
     sides = zip(self_geometries, (problem.source, problem.target), problem.penalties, strict=True)
@@ -89,17 +97,10 @@ def solve_divergence(
         )
         for own, measure, penalty in sides
     )
-    aa, bb = (_solve(p, scaling, stopping) for p in symmetric_problems)
-    return Divergence(ab, aa, bb)
-
-
-def _solve(problem: Problem, scaling: float, stopping: Stopping) -> Solved:
-    geometry = problem.geometry
     # Averaged updates of a symmetric problem at least halve the error each time, at any temperature, when
     # exp(-C / epsilon) is a positive kernel: annealing would only add iterations.
-    start = 0.0 if problem.symmetric else geometry.cost_bound
-    schedule = epsilon_schedule(start, problem.epsilon, scaling**geometry.annealing_power)
-    return Solved(problem, sinkhorn(problem, schedule, stopping))
+    aa, bb = (Solved(p, sinkhorn(p, (p.epsilon,), stopping)) for p in symmetric_problems)
+    return Divergence(ab, aa, bb)
 
 
 def warn_if_stopped_early(divergence: Divergence, stopping: Stopping, stacklevel: int) -> None:

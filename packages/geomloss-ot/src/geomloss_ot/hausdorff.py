@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from symbolic_matrices.arrays import Array
+from symbolic_matrices.arrays import Array, library_of
 
 from .divergences import Solved
 from .geometries import Geometry
@@ -25,8 +25,14 @@ def hausdorff_potentials(aa: Solved, bb: Solved, geometry: Geometry) -> tuple[Ar
 
 
 def _extension(solved: Solved, geometry: Geometry) -> Array:
-    """A potential at any points: the Sinkhorn update, which the potential itself satisfies on its own points."""
+    """A potential at any points: the Sinkhorn update, which the potential itself satisfies on its own points.
+
+    The second reduction is a sum over a plan with rows of mass one. It changes no value, but is a differentiable
+    function of weights that vanish, which have no logarithm.
+    """
     problem = solved.problem
-    epsilon = problem.epsilon
-    exponents = problem.source.log_weights + solved.potentials[0] / epsilon
-    return problem.penalties[0].proximal(geometry.softmin(epsilon, exponents), epsilon)
+    epsilon, measure, potential = problem.epsilon, problem.source, solved.potentials[0]
+    library = library_of(potential)
+    softmin = library.detach(geometry.softmin(epsilon, measure.log_weights + library.detach(potential) / epsilon))
+    rows = geometry.apply_plan(epsilon, softmin, potential, measure.weights[..., None])[..., 0]
+    return problem.penalties[0].proximal(softmin - epsilon * library.namespace.log(rows), epsilon)

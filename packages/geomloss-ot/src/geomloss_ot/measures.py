@@ -115,11 +115,10 @@ def bounding_box(*clouds: Array) -> tuple[Array, Array]:
     return xp.amin(lows, 0), xp.amax(highs, 0)
 
 
-def centred(x: Array, y: Array) -> tuple[Array, Array]:
-    """Both clouds minus the middle of their common bounding box: float32 has its digits around the origin."""
+def middle(x: Array, y: Array) -> Array:
+    """Centre of the common bounding box, a constant (D,): float32 has its digits around the origin."""
     low, high = bounding_box(x, y)
-    middle = low + (high - low) / 2
-    return (x - middle, x - middle) if x is y else (x - middle, y - middle)
+    return low + (high - low) / 2
 
 
 def diameter_bound(x: Array, y: Array) -> float:

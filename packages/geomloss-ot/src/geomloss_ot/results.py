@@ -37,6 +37,7 @@ class OTResult:
     """
 
     divergence: Divergence
+    centre: Array | None = None  # what was subtracted from the points, (D,)
 
     @property
     def _problem(self) -> Problem:
@@ -130,12 +131,12 @@ class OTResult:
     @cached_property
     def a_to_b(self) -> Array:
         """Barycentric map: for each source point, the mean of the target points under its row of the plan: (N, D)."""
-        return _barycentric_map(self._problem, *self.potentials)
+        return self._barycentric_map(self._problem, *self.potentials)
 
     @cached_property
     def b_to_a(self) -> Array:
         """Barycentric map from the target points to the source: (M, D)."""
-        return _barycentric_map(self._problem.T, *reversed(self.potentials))
+        return self._barycentric_map(self._problem.T, *reversed(self.potentials))
 
     @cached_property
     def certificate(self) -> Certificate:
@@ -172,15 +173,12 @@ class OTResult:
         library = library_of(weights)
         return library.convert(values, library.dtype_name(weights), library.device(weights))
 
-
-def _barycentric_map(problem: Problem, f: Array, g: Array) -> Array:
-    geometry = problem.geometry
-    if not isinstance(geometry, PointGeometry):
-        raise TypeError(
-            "A cost given as a matrix has no points to map: use plan, or solve_sample on the points."
-        )
-    b = problem.target.weights[..., None]
-    xp = library_of(b).namespace
-    y = geometry.y
-    sums = geometry.apply_plan(problem.epsilon, f, g, xp.concatenate([b * y, b], -1))
-    return sums[..., :-1] / sums[..., -1:]
+    def _barycentric_map(self, problem: Problem, f: Array, g: Array) -> Array:
+        geometry = problem.geometry
+        if not isinstance(geometry, PointGeometry):
+            raise TypeError("A cost given as a matrix has no points to map: use plan, or solve_sample with lazy=True.")
+        b = problem.target.weights[..., None]
+        xp = library_of(b).namespace
+        sums = geometry.apply_plan(problem.epsilon, f, g, xp.concatenate([b * geometry.y, b], -1))
+        means = sums[..., :-1] / sums[..., -1:]
+        return means if self.centre is None else means + self.centre

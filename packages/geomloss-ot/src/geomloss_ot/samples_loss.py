@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from .costs import EUCLIDEAN, SQEUCLIDEAN, Cost, find_cost
-from .divergences import Divergence, solve_divergence, warn_if_stopped_early
+from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
 from .geometries import Geometry
 from .hausdorff import hausdorff_potentials, hausdorff_value
 from .kernel_norms import KERNELS, Kernel, kernel_potentials, kernel_value
 from .measures import (
     Measure,
-    centred,
     check_equal_masses,
     check_points,
     check_same_kind,
     check_weights,
+    middle,
     uniform_weights,
 )
 from .penalties import find_penalty
@@ -182,8 +182,8 @@ class SamplesLoss(torch.nn.Module):
 
     def _kernel_loss(self, call: _Call) -> _Outcome:
         kernel = KERNELS[self.loss](self.blur) if self.kernel is None else self.kernel
-        x, y = centred(call.x, call.y)
-        arguments = (kernel, x, y, call.a, call.b)
+        centre = middle(call.x, call.y) if self.kernel is None else 0.0
+        arguments = (kernel, call.x - centre, call.y - centre, call.a, call.b)
         return _Outcome(lambda: kernel_value(*arguments), lambda: kernel_potentials(*arguments))
 
     def _sinkhorn_loss(self, call: _Call) -> _Outcome:
@@ -211,13 +211,14 @@ class SamplesLoss(torch.nn.Module):
         source, target = Measure(call.a), Measure(call.b)
         if self.reach is None:
             check_equal_masses(source, target)
-        x, y = centred(call.x, call.y) if cost.translation_invariant else (call.x, call.y)
-        geometry, *others = point_geometries(x, y, cost, lazy=self.backend != "tensorized", debias=debias)
+        centre = middle(call.x, call.y) if cost.translation_invariant else None
+        lazy = self.backend != "tensorized"
+        geometry, *others = point_geometries(call.x, call.y, cost, centre, lazy=lazy, debias=debias)
         penalty = find_penalty(None if self.reach is None else self.reach**self.p)
         problem = Problem(geometry, source, target, (penalty, penalty), self.blur**self.p)
         stopping = Stopping(self.tol, self.max_iter, _print_progress if self.verbose else None)
         pair = (others[0], others[1]) if debias else None
-        divergence = solve_divergence(problem, pair, self.scaling, stopping)
+        divergence = solve_divergence(problem, pair, Annealing(self.scaling, self.diameter), stopping)
         warn_if_stopped_early(divergence, stopping, stacklevel=6)
         return divergence, geometry
 

@@ -8,15 +8,15 @@ from typing import Any
 from symbolic_matrices.arrays import Array, library_of
 
 from .costs import Cost, find_cost
-from .divergences import Divergence, solve_divergence, warn_if_stopped_early
+from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
 from .geometries import Geometry, MatrixGeometry, PointGeometry
 from .measures import (
     Measure,
-    centred,
     check_equal_masses,
     check_points,
     check_same_kind,
     check_weights,
+    middle,
     uniform_weights,
 )
 from .penalties import Penalty, find_penalty
@@ -24,7 +24,6 @@ from .results import OTResult
 from .sinkhorn import Problem, Progress, Stopping
 
 DEFAULT_TOLERANCES = {"float32": 1e-4, "float64": 1e-6}
-_SCALING = 0.5
 
 
 def solve_sample(
@@ -117,11 +116,11 @@ def solve_sample(
     epsilon = _temperature(reg, blur, cost)
     penalties = _penalties(unbalanced, reach, cost)
     source, target = _measures((X_a, X_b), (a, b))
-    if cost.translation_invariant:
-        X_a, X_b = centred(X_a, X_b)
-    geometries = point_geometries(X_a, X_b, cost, lazy=lazy, debias=debias)
+    centre = middle(X_a, X_b) if cost.translation_invariant else None
+    geometries = point_geometries(X_a, X_b, cost, centre, lazy=lazy, debias=debias)
     problem = Problem(geometries[0], source, target, penalties, epsilon)
-    return _solve(problem, geometries[1:], _stopping(X_a, tol, max_iter, callback))
+    divergence = _solve(problem, geometries[1:], _stopping(X_a, tol, max_iter, callback))
+    return OTResult(divergence, centre)
 
 
 def solve(
@@ -163,11 +162,15 @@ def solve(
     source, target = _measures((C, swapped), (a, b))
     self_geometries = _self_matrices(C, C_aa, C_bb)
     problem = Problem(MatrixGeometry(C), source, target, penalties, epsilon)
-    return _solve(problem, self_geometries, _stopping(C, tol, max_iter, callback))
+    return OTResult(_solve(problem, self_geometries, _stopping(C, tol, max_iter, callback)))
 
 
-def point_geometries(x: Array, y: Array, cost: Cost, *, lazy: bool, debias: bool) -> tuple[Geometry, ...]:
-    """The costs from x to y and, if debiased, from x to x and from y to y."""
+def point_geometries(
+    x: Array, y: Array, cost: Cost, centre: Array | None, *, lazy: bool, debias: bool
+) -> tuple[Geometry, ...]:
+    """The costs from x to y and, if debiased, from x to x and from y to y, once ``centre`` is subtracted."""
+    if centre is not None:
+        x, y = x - centre, y - centre
     pairs = ((x, y), (x, x), (y, y)) if debias else ((x, y),)
     if lazy:
         return tuple(PointGeometry(p, q, cost) for p, q in pairs)
@@ -181,13 +184,13 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name}={value!r}: expected a positive number.")
 
 
-def _solve(problem: Problem, self_geometries: tuple[Geometry, ...], stopping: Stopping) -> OTResult:
+def _solve(problem: Problem, self_geometries: tuple[Geometry, ...], stopping: Stopping) -> Divergence:
     if problem.conserves_mass:
         check_equal_masses(problem.source, problem.target)
     pair = (self_geometries[0], self_geometries[1]) if self_geometries else None
-    divergence: Divergence = solve_divergence(problem, pair, _SCALING, stopping)
+    divergence = solve_divergence(problem, pair, Annealing(), stopping)
     warn_if_stopped_early(divergence, stopping, stacklevel=3)
-    return OTResult(divergence)
+    return divergence
 
 
 def _check_clouds(x: Array, y: Array, names: tuple[str, str]) -> None:

@@ -101,13 +101,11 @@ class PointGeometry:
     def _scaled_cost(self, epsilon: float) -> Any:
         """C(x_i, y_j) / epsilon as a formula: the same kernel for all the temperatures."""
         x, y, cost = self.x, self.y, self.cost
+        factor = cost.coefficient / epsilon
         if cost.degree is None:
-            formula = cost.formula(LazyTensor(x[..., :, None, :]), LazyTensor(y[..., None, :, :]))
-            return formula * (cost.coefficient / epsilon)
-        scale = cost.point_scale(epsilon)
-        return cost.formula(
-            LazyTensor((x * scale)[..., :, None, :]), LazyTensor((y * scale)[..., None, :, :])
-        )
+            return factor * cost.formula(LazyTensor(x[..., :, None, :]), LazyTensor(y[..., None, :, :]))
+        scale = float(factor ** (1 / cost.degree))
+        return cost.formula(LazyTensor((scale * x)[..., :, None, :]), LazyTensor((scale * y)[..., None, :, :]))
 
 
 def _row(values: Array) -> Any:

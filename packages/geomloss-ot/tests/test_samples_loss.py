@@ -1,0 +1,174 @@
+"""Calling conventions of SamplesLoss, its losses, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from geomloss_ot import SamplesLoss, solve_sample
+
+
+@pytest.fixture
+def clouds():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(30, 3, generator=generator), torch.rand(40, 3, generator=generator) + 0.2
+
+
+def test_package_does_not_import_torch():
+    code = "import sys, geomloss_ot; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("loss", ["sinkhorn", "hausdorff", "gaussian", "laplacian", "energy"])
+def test_signatures_agree(clouds, loss):
+    x, y = clouds
+    a, b = torch.full((30,), 1 / 30), torch.full((40,), 1 / 40)
+    module = SamplesLoss(loss, blur=0.1)
+    expected = module(x, y)
+    assert expected.shape == ()
+    assert expected.dtype == torch.float32
+    torch.testing.assert_close(module(a, x, b, y), expected)
+    torch.testing.assert_close(module(a[:, None], x, b[:, None], y), expected)
+    batch = module(a[None], x[None], b[None, :, None], y[None])
+    assert batch.shape == (1,)
+    torch.testing.assert_close(batch[0], expected)
+
+
+@pytest.mark.parametrize("loss", ["sinkhorn", "hausdorff", "gaussian"])
+@pytest.mark.parametrize("backend", ["online", "tensorized"])
+def test_batches_are_independent(loss, backend):
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.rand(3, 20, 2, generator=generator), torch.rand(3, 25, 2, generator=generator)
+    y[1] += 5  # a harder problem beside the others
+    module = SamplesLoss(loss, blur=0.1, tol=1e-5, backend=backend)
+    alone = torch.stack([module(p, q) for p, q in zip(x, y, strict=True)])
+    torch.testing.assert_close(module(x, y), alone, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("reach", [None, 0.3])
+def test_back_ends_agree(clouds, p, reach):
+    x, y = clouds
+    values = [SamplesLoss(p=p, reach=reach, tol=1e-5, backend=name)(x, y) for name in ("online", "tensorized")]
+    torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-7)
+
+
+def test_conventions(clouds):
+    """Half the squared distance, epsilon = blur^p, rho = reach^p; solve_sample: the squared distance, 2 blur^2."""
+    x, y = (t.double() for t in clouds)
+    halved = SamplesLoss(blur=0.2, reach=0.5, debias=False, tol=1e-9)(x, y)
+    squared = solve_sample(x, y, blur=0.2, reach=0.5, tol=1e-9)
+    explicit = solve_sample(x, y, reg=2 * 0.2**2, unbalanced=2 * 0.5**2, tol=1e-9)
+    torch.testing.assert_close(2 * halved, squared.value)
+    torch.testing.assert_close(squared.value, explicit.value)
+    linear = SamplesLoss(p=1, blur=0.2, reach=0.5, debias=False, tol=1e-9)(x, y)
+    explicit = solve_sample(x, y, metric="euclidean", reg=0.2, unbalanced=0.5, tol=1e-9)
+    torch.testing.assert_close(linear, explicit.value)
+
+
+@pytest.mark.parametrize("loss", ["gaussian", "laplacian", "energy"])
+def test_kernel_norms(clouds, loss):
+    x, y = (t.double() for t in clouds)
+    kernels = {
+        "gaussian": lambda d: torch.exp(-(d**2) / (2 * 0.3**2)),
+        "laplacian": lambda d: torch.exp(-d / 0.3),
+        "energy": lambda d: -d,
+    }
+
+    def mean(p, q):
+        return kernels[loss](torch.cdist(p, q, compute_mode="donot_use_mm_for_euclid_dist")).mean()
+
+    expected = (mean(x, x) + mean(y, y)) / 2 - mean(x, y)
+    torch.testing.assert_close(SamplesLoss(loss, blur=0.3)(x, y), expected)
+    on_x, on_y = SamplesLoss(loss, blur=0.3, potentials=True)(x, y)
+    torch.testing.assert_close((on_x.mean() + on_y.mean()) / 2, expected)
+
+
+def test_custom_kernel(clouds):
+    x, y = clouds
+    module = SamplesLoss("gaussian", blur=0.3, kernel=lambda x, y: (-x.sqdist(y) / (2 * 0.3**2)).exp())
+    torch.testing.assert_close(module(x, y), SamplesLoss("gaussian", blur=0.3)(x, y))
+
+
+def test_potentials_are_gradients_in_the_weights(clouds):
+    x, y = (t.double() for t in clouds)
+    a = torch.full((30, 1), 1 / 30, dtype=torch.float64, requires_grad=True)
+    b = torch.full((40, 1), 1 / 40, dtype=torch.float64)
+    value = SamplesLoss(blur=0.1, tol=1e-10)(a, x, b, y)
+    (gradient,) = torch.autograd.grad(value, a)
+    f, g = SamplesLoss(blur=0.1, tol=1e-10, potentials=True)(a, x, b, y)
+    assert f.shape == (30, 1)
+    assert g.shape == (40, 1)
+    difference = gradient - f
+    torch.testing.assert_close(difference, difference.mean().expand(30, 1))
+    torch.testing.assert_close((a * f).sum() + (b * g).sum(), value)
+
+
+def test_diameter_and_scaling_only_change_the_path(clouds):
+    x, y = clouds
+    values = [SamplesLoss(diameter=d, scaling=s, tol=1e-5)(x, y) for d, s in ((None, 0.5), (10.0, 0.3), (0.1, 0.9))]
+    torch.testing.assert_close(values[1], values[0], rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(values[2], values[0], rtol=1e-4, atol=1e-7)
+
+
+def test_verbose_shows_temperature_and_error(clouds, capsys):
+    SamplesLoss(verbose=True)(*clouds)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 5
+    assert all("epsilon" in line and "marginal error" in line for line in lines)
+
+
+def test_stopping_early_warns(clouds):
+    with pytest.warns(UserWarning, match="max_iter=3"):
+        SamplesLoss(max_iter=3)(*clouds)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "wasserstein"}, "loss='wasserstein'.*'sinkhorn'"),
+        ({"p": 3}, "p=3"),
+        ({"blur": 0.0}, "blur=0.0.*positive"),
+        ({"blur": float("nan")}, "blur=nan.*positive"),
+        ({"reach": -1.0}, "reach=-1.0.*positive"),
+        ({"scaling": 1.0}, "scaling=1.0"),
+        ({"diameter": 0.0}, "diameter=0.0"),
+        ({"backend": "cuda"}, "backend='cuda'"),
+        ({"backend": "multiscale"}, "multiscale"),
+    ],
+)
+def test_refused_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        SamplesLoss(**options)
+
+
+def _ones(*shape, dtype=torch.float32):
+    return torch.ones(shape, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((_ones(3, 2),), "1 arguments"),
+        ((_ones(3), _ones(3)), r"x has shape \(3,\)"),
+        ((_ones(3, 2), _ones(3, 3)), r"\(3, 2\) and \(3, 3\)"),
+        ((_ones(2, 3, 2), _ones(3, 2)), "same B and D"),
+        ((_ones(0, 2), _ones(3, 2)), "at least one point"),
+        ((_ones(3, 2), _ones(3, 2, dtype=torch.float64)), "float64.*float32"),
+        ((_ones(3, 2, dtype=torch.int64), _ones(3, 2)), "dtype int64"),
+        ((_ones(3, 2) * float("nan"), _ones(3, 2)), "x holds NaN"),
+        ((_ones(4), _ones(3, 2), _ones(3), _ones(3, 2)), r"a has shape \(4,\): expected \(3,\)"),
+        ((-_ones(3), _ones(3, 2), _ones(3), _ones(3, 2)), "a holds negative weights"),
+        ((0 * _ones(3), _ones(3, 2), _ones(3), _ones(3, 2)), "total mass zero"),
+        ((_ones(3) * float("inf"), _ones(3, 2), _ones(3), _ones(3, 2)), "a holds NaN or infinite"),
+        ((_ones(3), _ones(3, 2), 2 * _ones(3), _ones(3, 2)), "equal masses"),
+        (tuple(_ones(3) for _ in range(6)), "labels"),
+        (([[1.0]], [[2.0]]), "received a list"),
+    ],
+)
+def test_refused_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SamplesLoss()(*arguments)
