@@ -19,6 +19,7 @@ from symbolic_matrices import (
     ShapeError,
     SlowBackendWarning,
     SymbolicMatricesError,
+    UnknownReductionError,
     Vi,
     Vj,
     explain,
@@ -99,7 +100,11 @@ X, Y = np.ones((4, 3)), np.ones((5, 3))
         ),
         (lambda: Vi(X).sqdist(Vj(Y)) @ [1.0] * 5, ArrayTypeError, "needs an array v but got list"),
         (lambda: Pm(2.0).sum(axis=1), ArrayTypeError, "at least one array"),
-        (lambda: Vi(X).grad(Vi(X) + 1, 1.0), ShapeError, "with respect to variables, but got x0 [+] p1"),
+        (
+            lambda: Vi(X).grad(Vi(X) + 1, 1.0),
+            ShapeError,
+            "with respect to variables, such as .*, but got x0 [+] p1",
+        ),
         (
             lambda: Vi(X).grad(Vi(X), [1.0, 2.0]),
             ShapeError,
@@ -107,7 +112,30 @@ X, Y = np.ones((4, 3)), np.ones((5, 3))
         ),
         (lambda: Vi(0, 0), ShapeError, "dimension >= 1 but got 0 and 0"),
         (lambda: Vi(0, 3).sum(axis=1)(Y[:, :2]), ShapeError, r"Argument 0 must have dimension 3"),
-        (lambda: Vi(1, 3).sum(axis=1)(Y), ShapeError, "needs argument number 1 but only 1 were given"),
+        (lambda: Vi(1, 3).sum(axis=1)(Y), ShapeError, "takes 2 arguments but 1 were given"),
+        (lambda: Vi(0, 3).sum(axis=1)(Y, Y), ShapeError, "takes 1 arguments but 2 were given"),
+        (lambda: Vi(X).sum(axis=1, dim=1), AxisError, "axis=1 and dim=1 are synonyms"),
+        (lambda: Vi(X).sum(axis="x"), AxisError, "must be an integer but got 'x'"),
+        (lambda: Vi(X).sum(axis=(0, 1)), AxisError, "one axis at a time"),
+        (lambda: LazyTensor(X, axis=1.0), AxisError, "but got 1.0"),
+        (
+            lambda: Vi(X).reduction("median", axis=1),
+            UnknownReductionError,
+            "no reduction 'median'; choose one of sum",
+        ),
+        (lambda: Vi(X).grad(2.0, 1.0), ShapeError, "such as Vi.x., but got 2.0"),
+        (lambda: Vi(X).grad(Vi(X.copy()), 1.0), ShapeError, "x0 does not read the variable"),
+        (lambda: Pm([]), ShapeError, r"at least 1 but the array has shape \(0,\)"),
+        (lambda: Vi(X) * np.array([1j, 2, 3]), ArrayTypeError, "real numbers but .* complex128"),
+        (lambda: Vi(X) * np.array(["a"]), ArrayTypeError, "real numbers but .* str"),
+        (
+            lambda: Vi(np.ma.masked_array(X, X > 2)),
+            ArrayTypeError,
+            r"masked array of shape \(4, 3\); fill it",
+        ),
+        (lambda: Vi(torch.eye(3).to_sparse()), ArrayTypeError, "sparse_coo .*to_dense"),
+        (lambda: Vi(X)[..., 7], AxisError, r"vector dimension, here 3, .*\(Ellipsis, 7\)"),
+        (lambda: Vi(X)[..., 2:1], AxisError, r"slice\(2, 1, None\)"),
         (lambda: Vi(0, 3).sum(axis=1)(np.ones(3)), ShapeError, r"shape \(\.\.\., size, D\) but got \(3,\)"),
         (lambda: (Pm(0, 3) * Vi(1, 3)).sum(axis=1)(Y, Y), ShapeError, r"\(\.\.\., 1, D\) but got \(5, 3\)"),
         (
@@ -154,3 +182,17 @@ def test_data_of_nan_only_give_nan(backend):
 def test_a_torch_array_on_the_left_of_an_unsupported_rank():
     with pytest.raises(SymbolicMatricesError):
         Vi(torch.ones(4, 3)) * torch.ones(4, 3)
+
+
+@pytest.mark.parametrize("use", [bool, np.asarray, list, lambda t: 1.0 in t])
+def test_a_symbolic_matrix_is_no_array(use):
+    with pytest.raises(TypeError):
+        use(Vi(X) == Vj(Y))
+
+
+@pytest.mark.parametrize(
+    "attempt", [lambda x: x.Kmin(2.7, axis=1), lambda x: x.elem(1.7), lambda x: Vi(0.7, 3)]
+)
+def test_counts_are_not_truncated(attempt):
+    with pytest.raises(TypeError):
+        attempt(Vi(X))

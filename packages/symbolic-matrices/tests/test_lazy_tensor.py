@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +99,38 @@ def test_arrays_of_any_layout(clouds, backend):
     )
     result = gaussian(Vi(expanded), Vj(torch.tensor(y)), 0.5).sum(axis=1, backend=backend)
     assert_close(result[:, 0], dense_gaussian(expanded.numpy(), y, 0.5).sum(1))
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: x.astype(">f8"),
+        lambda x: np.rec.fromarrays([np.zeros(len(x), "u2"), x], dtype=[("a", "u2"), ("x", "f8", 3)]).x,
+        lambda x: x[::-1][::-1],
+        lambda x: np.asfortranarray(x),
+    ],
+)
+def test_unusual_numpy_arrays(convert, clouds, backend):
+    x, y = clouds
+    result = gaussian(Vi(convert(x)), Vj(y), 0.5).sum(axis=1, backend=backend)
+    assert_close(result[:, 0], dense_gaussian(x, y, 0.5).sum(1))
+
+
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda tensor: pickle.loads(pickle.dumps(tensor))])
+def test_copies_work_with_originals(copy_of, clouds):
+    K = gaussian(Vi(clouds[0]), Vj(clouds[1]), 0.5)
+    assert_close((copy_of(K) * K).sum(axis=1), (K * K).sum(axis=1))
+
+
+def test_one_dimensional_arrays_of_other_dtypes_are_parameters(clouds):
+    x = Vi(clouds[0].astype("float32"))
+    for weights in (
+        np.array([1, 2, 3]),
+        np.array([True, False, True]),
+        np.arange(3.0),
+        np.arange(3, dtype="float16"),
+    ):
+        assert (x * weights).sum(axis=1).dtype == np.float32
 
 
 def test_expanded_batches_are_not_copied(clouds):

@@ -16,6 +16,7 @@ from .errors import (
     SlowBackendWarning,
     SymbolicMatricesError,
     SymbolicMatricesWarning,
+    UnknownReductionError,
 )
 from .inspection import Configuration, Explanation, explain, show_config
 from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
@@ -41,6 +42,7 @@ __all__ = [
     "SymbolicMatricesError",
     "SymbolicMatricesWarning",
     "SymbolicReduction",
+    "UnknownReductionError",
     "Vi",
     "Vj",
     "clear_cache",

@@ -6,8 +6,11 @@ No library is imported here but NumPy: a PyTorch tensor can only exist once the 
 from __future__ import annotations
 
 import abc
+import functools
+import importlib
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -31,15 +34,44 @@ class RealType:
 REAL_TYPES = {row.name: row for row in (RealType("float32", "float", 4), RealType("float64", "double", 8))}
 
 
+class Namespace:
+    """A library's module, completed by the functions that it lacks."""
+
+    def __init__(self, module: ModuleType, **missing: Callable[[Array], Array]) -> None:
+        self._module = module
+        self.__dict__.update(missing)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def _by_entry(function: Callable[[float], float]) -> Callable[[Array], Array]:
+    """A function of the standard library, for NumPy arrays."""
+    over_entries = np.vectorize(function, otypes=["float64"])
+    return lambda x: over_entries(x).astype(np.asarray(x).dtype)
+
+
 class ArrayLibrary(abc.ABC):
     """What the engine asks of an array library."""
 
     name: str  # also the name of the module
 
-    @property
-    def namespace(self) -> ModuleType:
-        """The library's module: already imported, since one of its arrays exists."""
-        return sys.modules[self.name]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return library_named, (self.name,)  # one object per library, also after pickling
+
+    def usable(self, array: Array) -> Array:
+        """The array itself, or a copy that kernels can read; an ArrayTypeError if there is none."""
+        return array
+
+    @functools.cached_property
+    def namespace(self) -> Namespace:
+        """The library's module, already imported since one of its arrays exists, with all the functions of the rows."""
+        module = sys.modules[self.name]
+        return Namespace(module, **self.missing_functions(module))
+
+    @abc.abstractmethod
+    def missing_functions(self, module: ModuleType) -> dict[str, Callable[[Array], Array]]:
+        """Functions that the reference of some operation calls, and that the library's main module lacks."""
 
     @abc.abstractmethod
     def dtype_name(self, array: Array) -> str: ...
@@ -128,6 +160,19 @@ class _NumPyLike(ArrayLibrary):
 class NumPy(_NumPyLike):
     name = "numpy"
 
+    def missing_functions(self, module: ModuleType) -> dict[str, Callable[[Array], Array]]:
+        return {"erf": _by_entry(math.erf), "erfc": _by_entry(math.erfc)}
+
+    def usable(self, array: Array) -> Array:
+        if isinstance(array, np.ma.MaskedArray):
+            raise ArrayTypeError(
+                f"Got a masked array of shape {array.shape}; fill it first, for example with array.filled(0)."
+            )
+        is_packed = any(stride % array.itemsize for stride in array.strides)
+        if array.dtype.isnative and not is_packed:
+            return array
+        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
     def device(self, array: Array) -> str:
         return "cpu"
 
@@ -140,6 +185,10 @@ class NumPy(_NumPyLike):
 
 class CuPy(_NumPyLike):
     name = "cupy"
+
+    def missing_functions(self, module: ModuleType) -> dict[str, Callable[[Array], Array]]:
+        special = importlib.import_module("cupyx.scipy.special")
+        return {"erf": special.erf, "erfc": special.erfc}
 
     def device(self, array: Array) -> str:
         return f"cuda:{array.device.id}"
@@ -168,6 +217,17 @@ class CuPy(_NumPyLike):
 
 class PyTorch(ArrayLibrary):
     name = "torch"
+
+    def missing_functions(self, module: ModuleType) -> dict[str, Callable[[Array], Array]]:
+        return {"cbrt": lambda x: module.sign(x) * abs(x) ** (1 / 3)}
+
+    def usable(self, array: Array) -> Array:
+        if array.layout != self.namespace.strided:
+            raise ArrayTypeError(
+                f"Got a tensor of layout {array.layout} and shape {tuple(array.shape)}; make it dense first with "
+                "tensor.to_dense()."
+            )
+        return array
 
     def dtype_name(self, array: Array) -> str:
         return str(array.dtype).removeprefix("torch.")
@@ -218,6 +278,10 @@ _LIBRARIES: dict[tuple[str, str], ArrayLibrary] = {
 }
 _BY_TYPE: dict[type, ArrayLibrary | None] = {}
 NUMPY: ArrayLibrary = _LIBRARIES["numpy", "ndarray"]
+
+
+def library_named(name: str) -> ArrayLibrary:
+    return next(library for library in _LIBRARIES.values() if library.name == name)
 
 
 def find_library(value: Any) -> ArrayLibrary | None:

@@ -66,7 +66,7 @@ def describe_all(bindings: Iterable[Binding]) -> str:
 
 def bind(value: Any, axis: int | None = None) -> Binding:
     """Find the role of a user's value: see :class:`~.lazy_tensor.LazyTensor` for the rules."""
-    if axis not in (None, 0, 1, 2):
+    if axis is not None and not (isinstance(axis, int) and 0 <= axis <= 2):
         raise AxisError(f"axis must be 0 (x_i), 1 (y_j) or 2 (parameter) but got {axis!r}.")
     if isinstance(value, numbers.Real) and not isinstance(value, np.ndarray):
         return Binding(float(value), Axis.PARAMETER, 1, 1, (), is_flexible=True)
@@ -78,7 +78,7 @@ def bind(value: Any, axis: int | None = None) -> Binding:
             f"A LazyTensor is made of a NumPy, PyTorch or CuPy array, a number or a list of numbers, "
             f"but got {type(value).__module__}.{type(value).__qualname__}."
         )
-    return _bind_array(value, axis, library)
+    return _bind_array(library.usable(value), axis, library)
 
 
 def _from_sequence(value: list[Any] | tuple[Any, ...]) -> Array:
@@ -94,7 +94,9 @@ def _bind_array(value: Array, axis: int | None, library: ArrayLibrary) -> Bindin
     shape = tuple(value.shape)
     dtype, device = library.dtype_name(value), library.device(value)
     if len(shape) < 2 and axis in (None, 2):
+        _check_numbers(dtype, shape, library)
         flat = value.reshape(1, -1)
+        _check_dim(flat, shape)
         return Binding(
             flat, Axis.PARAMETER, flat.shape[1], 1, shape, (), library, dtype, device, is_flexible=True
         )
@@ -104,10 +106,21 @@ def _bind_array(value: Array, axis: int | None, library: ArrayLibrary) -> Bindin
             f"{dtype}; convert it first."
         )
     array, role = _normalise(value, shape, axis)
-    if array.shape[-1] == 0:
-        raise ShapeError(f"The vector dimension D must be at least 1 but the array has shape {shape}.")
+    _check_dim(array, shape)
     size = array.shape[-2] if role is not Axis.PARAMETER else 1
     return Binding(array, role, array.shape[-1], size, shape, tuple(array.shape[:-2]), library, dtype, device)
+
+
+def _check_numbers(dtype: str, shape: tuple[int, ...], library: ArrayLibrary) -> None:
+    if not dtype.startswith(("bool", "int", "uint", "float", "bfloat")):
+        raise ArrayTypeError(
+            f"A parameter must hold real numbers but got a {library.name} array of shape {shape} and dtype {dtype}."
+        )
+
+
+def _check_dim(array: Array, shape: tuple[int, ...]) -> None:
+    if array.shape[-1] == 0:
+        raise ShapeError(f"The vector dimension D must be at least 1 but the array has shape {shape}.")
 
 
 def _normalise(value: Array, shape: tuple[int, ...], axis: int | None) -> tuple[Array, Axis]:
@@ -157,7 +170,7 @@ class Context:
 def context_of(bindings: tuple[Binding, ...]) -> Context:
     """Check that the data of a formula fit together."""
     arrays = [b for b in bindings if b.library is not None]
-    fixed = [b for b in arrays if not b.is_flexible] or arrays
+    fixed = [b for b in arrays if not b.is_flexible] or arrays[:1]
     if len({(b.library, b.dtype, b.device) for b in fixed}) > 1:
         raise ArrayTypeError(
             "The variables of a formula must share one library, dtype and device, but these do not:\n"

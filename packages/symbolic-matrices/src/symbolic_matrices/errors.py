@@ -19,6 +19,10 @@ class ArrayTypeError(SymbolicMatricesError, TypeError):
     """An object that is no array, or arrays whose libraries, dtypes or devices do not match."""
 
 
+class UnknownReductionError(SymbolicMatricesError, ValueError):
+    """The name of a reduction that is not in the table."""
+
+
 class EmptyReductionError(SymbolicMatricesError, ValueError):
     """A reduction without identity, such as an arg-min, over an axis of size zero."""
 

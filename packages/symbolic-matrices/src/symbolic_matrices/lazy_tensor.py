@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import operator
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from .bindings import (
     resolve,
 )
 from .differentiation import gradients
-from .errors import ArrayTypeError, AxisError, ShapeError
+from .errors import ArrayTypeError, AxisError, ShapeError, UnknownReductionError
 from .execution import Request, execute
 from .expressions import Attributes, Axis, Node, Variable, call, renumber, transpose, variable
 from .operations import Operation
@@ -139,9 +140,14 @@ class LazyTensor(Operators):
         >>> x_i.sqdist(y_j).grad(x_i, 1.0).sum(axis=1)[0]
         array([-8., -8., -8.])
         """
-        if not isinstance(variable._formula, Variable):
+        if not isinstance(variable, LazyTensor) or not isinstance(variable._formula, Variable):
             raise ShapeError(
-                f"Gradients are with respect to variables, but got {print_formula(variable._formula)}."
+                f"Gradients are with respect to variables, such as Vi(x), but got {_describe(variable)}."
+            )
+        if not any(binding.is_same_as(variable._bindings[0]) for binding in self._bindings):
+            raise ShapeError(
+                f"{print_formula(self._formula)} does not read the variable that the gradient is with respect to:\n"
+                f"{describe_all(variable._bindings)}\nIts variables are:\n{describe_all(self._bindings)}"
             )
         operands = (self, variable, self._lift(cotangent))
         nodes, bindings = _join(operands)
@@ -176,9 +182,12 @@ class LazyTensor(Operators):
         array of shape (*batch, M, D) for a reduction of j, (*batch, N, D) for one of i; a tuple for reductions with
         two outputs. With placeholders, a callable that takes the arrays in the order of their indices.
         """
-        return self._reduce(
-            REDUCTIONS[name](*arguments), self._reduced_axis(name, choose_axis(axis, dim)), backend
-        )
+        if name not in REDUCTIONS:
+            raise UnknownReductionError(
+                f"There is no reduction {name!r}; choose one of {', '.join(REDUCTIONS)}."
+            )
+        chosen = self._reduced_axis(name, choose_axis(axis, dim))
+        return self._reduce(REDUCTIONS[name](*arguments), chosen, backend)
 
     def _reduce(self, reduction: Reduction, axis: Axis, backend: str) -> Any:
         reduction.check_dim(self._formula.dim)
@@ -210,9 +219,9 @@ class LazyTensor(Operators):
             )
         return Axis.I if position == batch else Axis.J
 
-    def sum(self, axis: int | None = -1, dim: int | None = None, backend: str = "auto") -> Any:
+    def sum(self, axis: int | None = None, dim: int | None = None, backend: str = "auto") -> Any:
         """Sum over i or j (returns an array), or over the vector dimension (the default; returns a LazyTensor)."""
-        chosen = choose_axis(None if dim is not None else axis, dim)
+        chosen = choose_axis(axis, dim)
         if chosen in (None, -1, self.ndim - 1):
             return self._apply(v.vector_sum)
         return self.reduction("sum", axis=chosen, backend=backend)
@@ -254,12 +263,19 @@ class SymbolicReduction:
 
     def __call__(self, *arguments: Any, backend: str | None = None) -> Any:
         """Arrays of shape (*batch, size, D) along i or j; numbers or arrays for parameters."""
+        needed = 1 + max(b.value.position for b in self._tensor._bindings if isinstance(b.value, Placeholder))
+        if len(arguments) != needed:
+            raise ShapeError(f"The formula takes {needed} arguments but {len(arguments)} were given.")
         bindings = tuple(fill(binding, arguments) for binding in self._tensor._bindings)
         filled = LazyTensor._make(self._tensor._formula, bindings, context_of(bindings))
         return filled._reduce(self._reduction, self._axis, backend or self._backend)
 
     def __repr__(self) -> str:
         return f"{self._reduction.name} over {self._axis.letter} of {self._tensor!r}"
+
+
+def _describe(value: Any) -> str:
+    return print_formula(value._formula) if isinstance(value, LazyTensor) else repr(value)
 
 
 def _run(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -334,4 +350,4 @@ def Pm(x: Any, dim: int | None = None) -> LazyTensor:
 def _variable(x: Any, dim: int | None, axis: int) -> LazyTensor:
     if dim is None:
         return LazyTensor(x, axis=axis)
-    return LazyTensor._make(*_single(placeholder(int(x), int(dim), axis)))
+    return LazyTensor._make(*_single(placeholder(operator.index(x), operator.index(dim), axis)))

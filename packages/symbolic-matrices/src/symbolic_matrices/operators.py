@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -100,10 +101,21 @@ class Operators(TableMethods):
         return self._apply(p.not_equal, other)
 
     __hash__ = object.__hash__
+    __iter__ = None
+    __contains__ = None
+
+    def __bool__(self) -> bool:
+        raise TypeError("A symbolic matrix has no truth value: reduce it first, as in (x == y).sum(axis=1).")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("A symbolic matrix is never stored: reduce it, as in K.sum(axis=1) or K @ v.")
 
     def __and__(self, other: Any) -> LazyTensor:
         """Both conditions hold: 1, else 0."""
         return self._apply(p.logical_and, other)
+
+    def __rand__(self, other: Any) -> LazyTensor:
+        return self._lift(other) & self
 
     def __or__(self, other: Any) -> LazyTensor:
         """Inner product of vectors ``x | y``; between conditions (comparisons), 1 where one of them holds."""
@@ -122,6 +134,10 @@ class Operators(TableMethods):
         """x - m floor((x - offset) / m), the representative of x modulo m in [offset, offset + m)."""
         return self._apply(p.mod, modulus, offset)
 
+    def round(self, digits: int = 0) -> LazyTensor:
+        """The nearest number with ``digits`` decimals; halves go to the even digit."""
+        return self._apply(p.round_, attributes=(operator.index(digits),))
+
     def norm(self, axis: int | None = None, dim: int | None = None) -> LazyTensor:
         """Euclidean norm along the vector dimension."""
         self._check_vector_axis("norm", choose_axis(axis, dim))
@@ -138,20 +154,22 @@ class Operators(TableMethods):
 
     def extract(self, start: int, length: int) -> LazyTensor:
         """Components ``start`` to ``start + length - 1``."""
-        return self._apply(x.extract, attributes=(int(start), int(length)))
+        return self._apply(x.extract, attributes=(operator.index(start), operator.index(length)))
 
     def __getitem__(self, key: Any) -> LazyTensor:
         """Components: ``tensor[..., k]`` or ``tensor[..., k:l]``."""
         dim = self._formula.dim
         if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis:
             chosen = key[1]
-            if isinstance(chosen, (int, np.integer)):
-                return self.elem(int(chosen) + (dim if chosen < 0 else 0))
+            if isinstance(chosen, (int, np.integer)) and -dim <= chosen < dim:
+                return self.elem(int(chosen) % dim)
             if isinstance(chosen, slice) and chosen.step in (None, 1):
                 start, stop, _ = chosen.indices(dim)
-                return self.extract(start, stop - start)
+                if start < stop:
+                    return self.extract(start, stop - start)
         raise AxisError(
-            f"Only components may be indexed, as tensor[..., k] or tensor[..., k:l], but got [{key!r}]."
+            f"Only components of the vector dimension, here {dim}, may be indexed, as tensor[..., k] or "
+            f"tensor[..., k:l], but got [{key!r}]."
         )
 
     def concat(self, *others: Any) -> LazyTensor:
@@ -179,6 +197,9 @@ class Operators(TableMethods):
 
 def choose_axis(axis: int | None, dim: int | None) -> int | None:
     """The one that is given of two synonyms."""
+    for given in (axis, dim):
+        if given is not None and not isinstance(given, (int, np.integer)):
+            raise AxisError(f"An axis must be an integer but got {given!r}; reduce one axis at a time.")
     if axis is not None and dim is not None:
         raise AxisError(f"axis={axis} and dim={dim} are synonyms: give one of them.")
     return dim if axis is None else axis

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arrays import NUMPY
 from .expressions import Axis, Call, Constant, Node, call, constant, topological
 from .operations import Operation
 from .operations import pointwise as p
@@ -206,4 +207,4 @@ def _fold(operation: Operation, arguments: tuple[Node, ...], node: Call) -> Node
     """Compute an operation of constants now."""
     values = [np.asarray(a.value) for a in arguments if isinstance(a, Constant)]
     with np.errstate(all="ignore"):
-        return constant(float(operation.reference(np, *values, *node.attributes)))
+        return constant(float(operation.reference(NUMPY.namespace, *values, *node.attributes)))

@@ -6,6 +6,7 @@ Editors and type checkers read them from ``table_methods.pyi``, which ``tools/ge
 from __future__ import annotations
 
 import abc
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +55,7 @@ def _counted_reduction_method(name: str) -> Callable[..., Any]:
         dim: int | None = None,
         **options: Any,
     ) -> Any:
-        return self.reduction(name, int(K), axis=axis, dim=dim, **options)
+        return self.reduction(name, operator.index(K), axis=axis, dim=dim, **options)
 
     return _documented(method, name, REDUCTIONS[name](1).__doc__)
 

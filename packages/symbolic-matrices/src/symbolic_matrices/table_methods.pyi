@@ -27,8 +27,6 @@ class TableMethods:
         """Natural logarithm."""
     def exp2(self) -> LazyTensor:
         """2^x."""
-    def log2(self) -> LazyTensor:
-        """Logarithm to base 2."""
     def expm1(self) -> LazyTensor:
         """exp(x) - 1, exact near 0."""
     def log1p(self) -> LazyTensor:
@@ -61,8 +59,6 @@ class TableMethods:
         """-1, 0 or 1."""
     def step(self) -> LazyTensor:
         """1 where x >= 0, else 0."""
-    def relu(self) -> LazyTensor:
-        """max(x, 0)."""
     def floor(self) -> LazyTensor:
         """Largest integer below x."""
     def ceil(self) -> LazyTensor:
@@ -77,6 +73,26 @@ class TableMethods:
         """x where the condition is not 0, else y."""
     def concat(self, other: Any, /) -> LazyTensor:
         """The components of x, then those of y."""
+    def cbrt(self) -> LazyTensor:
+        """Cube root, of negative numbers too."""
+    def erf(self) -> LazyTensor:
+        """Error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+    def erfc(self) -> LazyTensor:
+        """Complementary error function, 1 - erf(x), exact in the tail."""
+    def xlogx(self) -> LazyTensor:
+        """x log x, and 0 at 0."""
+    def sinxdivx(self) -> LazyTensor:
+        """sin(x) / x, and 1 at 0."""
+    def sinc(self) -> LazyTensor:
+        """Normalised cardinal sine, sin(pi x) / (pi x), and 1 at 0."""
+    def sigmoid(self) -> LazyTensor:
+        """Logistic function, 1 / (1 + exp(-x))."""
+    def softplus(self) -> LazyTensor:
+        """log(1 + exp(x)), without overflow."""
+    def relu(self) -> LazyTensor:
+        """max(x, 0)."""
+    def gelu(self) -> LazyTensor:
+        """x times the distribution function of a standard normal variable at x."""
     def dot(self, other: Any, /) -> LazyTensor:
         """Inner product of x and y, also written ``x | y``."""
     def sqnorm2(self) -> LazyTensor:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from . import indexing, pointwise, vectors
+from . import indexing, pointwise, special, vectors
 from .table import OPERATIONS, Operand, Operation, find_operation
 
-__all__ = ["OPERATIONS", "Operand", "Operation", "find_operation", "indexing", "pointwise", "vectors"]
+__all__ = [
+    "OPERATIONS",
+    "Operand",
+    "Operation",
+    "find_operation",
+    "indexing",
+    "pointwise",
+    "special",
+    "vectors",
+]

@@ -104,11 +104,6 @@ exp2: Operation = row(
     reference=lambda xp, x: xp.exp2(x),
     derivative=lambda g, x: (multiply(g, multiply(number(math.log(2)), exp2(x))),),
 )
-log2: Operation = row(
-    name="log2", doc="Logarithm to base 2.", component="log2({0})", domain=(POSITIVE,),
-    reference=lambda xp, x: xp.log2(x),
-    derivative=lambda g, x: (divide(multiply(g, number(1 / math.log(2))), x),),
-)
 expm1: Operation = row(
     name="expm1", doc="exp(x) - 1, exact near 0.", component="expm1({0})", domain=(REALS,),
     reference=lambda xp, x: xp.expm1(x),
@@ -195,11 +190,6 @@ step: Operation = row(
     name="step", doc="1 where x >= 0, else 0.", component="step({0})", domain=(REALS,), smooth=False,
     reference=lambda xp, x: as_real(xp, x >= 0, x), derivative=_no_gradient,
 )
-relu: Operation = row(
-    name="relu", doc="max(x, 0).", component="select({0} > REAL(0), {0}, V())", domain=(REALS,),
-    reference=lambda xp, x: xp.where(x > 0, x, xp.zeros_like(x)),
-    derivative=lambda g, x: (multiply(g, less(number(0), x)),),
-)
 floor: Operation = row(
     name="floor", doc="Largest integer below x.", component="floor({0})", domain=(REALS,), smooth=False,
     reference=lambda xp, x: xp.floor(x), derivative=_no_gradient,
@@ -207,6 +197,12 @@ floor: Operation = row(
 ceil: Operation = row(
     name="ceil", doc="Smallest integer above x.", component="ceil({0})", domain=(REALS,), smooth=False,
     reference=lambda xp, x: xp.ceil(x), derivative=_no_gradient,
+)
+round_: Operation = row(
+    name="round", doc="The nearest number with ``digits`` decimals; halves go to the even digit.",
+    component="round({0} * powi<{attributes[0]}>(splat<V>(REAL(10)))) / powi<{attributes[0]}>(splat<V>(REAL(10)))",
+    domain=(REALS,), attributes=(1,), smooth=False, method=False,
+    reference=lambda xp, x, digits: xp.round(x * 10.0**digits) / 10.0**digits, derivative=_no_gradient,
 )
 minimum: Operation = row(
     name="minimum", doc="The smaller of x and y (x takes the gradient of a tie).",
