@@ -58,8 +58,8 @@ class Dense:
     def logsumexp(self, axis: int) -> torch.Tensor:
         return self.values.logsumexp(axis)[:, None]
 
-    def min(self, axis: int) -> torch.Tensor:
-        return self.values.amin(axis)[:, None]
+    def argmin(self, axis: int) -> torch.Tensor:
+        return self.values.argmin(axis)[:, None]
 
     def Kmin(self, K: int, axis: int) -> torch.Tensor:
         return self.values.topk(K, dim=axis, largest=False).values
@@ -91,8 +91,9 @@ def gaussian_gradient(tensor: Any, x: torch.Tensor, y: torch.Tensor, b: torch.Te
 
 
 def nearest(tensor: Any, x: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The distance to the nearest point: comparable where two neighbours are nearly tied, unlike its index."""
-    return distances(tensor, x, y).min(axis=1)
+    """The nearest point, seen through its distance: two libraries may choose differently between near ties."""
+    indices = distances(tensor, x, y).argmin(axis=1)[:, 0]
+    return ((x - y[indices]) ** 2).sum(-1)
 
 
 def ten_nearest(tensor: Any, x: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -122,6 +123,7 @@ def cases() -> Iterator[Case]:
     yield case("laplacian D=3 10k", laplacian, make_data(10_000, 3), target=15, tolerance=1e-3)
     yield case("logsumexp D=3 10k", logsumexp, make_data(10_000, 3), target=12)
     yield case("gaussian + gradient D=3 10k", gaussian_gradient, make_data(10_000, 3), target=18)
-    yield case("nearest D=3 10k", nearest, make_data(10_000, 3), target=5)
-    yield case("10 nearest D=3 10k", ten_nearest, make_data(10_000, 3), target=8)
+    # Dense squared distances come from a product of matrices, which loses digits where they are small.
+    yield case("nearest D=3 10k", nearest, make_data(10_000, 3), target=5, tolerance=1e-3)
+    yield case("10 nearest D=3 10k", ten_nearest, make_data(10_000, 3), target=8, tolerance=1e-3)
     yield case("10 nearest D=64 10k", ten_nearest, make_data(10_000, 64), target=15)
