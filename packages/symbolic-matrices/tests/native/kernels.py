@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import functools
+import os
+from typing import NamedTuple
 
 import numpy as np
 
+from symbolic_matrices import compilation
 from symbolic_matrices.backends import cpu
 
 REALS = {"float32": ("float", 32), "float64": ("double", 64)}
+SQDIST = "V d2 = V(); for (int k = 0; k < row_dim; ++k) { const V d = r[k] - c[k]; d2 += d * d; }"
+
+
+class Result(NamedTuple):
+    """Outputs of a kernel, each of shape (*batch, M, out_dim)."""
+
+    values: np.ndarray
+    indices: np.ndarray
 
 
 def source(body: str, reduction: str, dtype: str, name: str = "kernel") -> str:
     real, bits = REALS[dtype]
     return (
-        f'// test of {reduction}\n#define REAL {real}\n#define REAL_BITS {bits}\n#include "reduce.hpp"\n'
-        f"struct Formula {{\n{body}\n}};\nSM_KERNEL({name}, Formula, {reduction})\n"
+        f"// test of {reduction}\n"
+        f'#define REAL {real}\n#define REAL_BITS {bits}\n#include "reduce.hpp"\n'
+        f"struct Formula {{{body}\n}};\n"
+        f"SM_KERNEL({name}, Formula, {reduction})\n"
     )
 
 
@@ -38,29 +51,29 @@ def formula(row_dim: int, column_dim: int, dim: int, pair: str, parameter_dim: i
     }}"""
 
 
-@functools.cache
 def load(body: str, reduction: str, dtype: str) -> cpu.NativeKernel:
+    """The kernel, for the processor that the environment names now."""
+    return _load(body, reduction, dtype, os.environ.get(compilation.TARGET_VARIABLE))
+
+
+@functools.cache
+def _load(body: str, reduction: str, dtype: str, target: str | None) -> cpu.NativeKernel:
     return cpu.load_kernel(source(body, reduction, dtype), "kernel")
 
 
-def run(kernel: cpu.NativeKernel, rows: np.ndarray, columns: np.ndarray, *parameters: np.ndarray):
-    """Values and indices, of shape (*batch, M, out_dim), of a kernel on arrays (*batch, size, D)."""
+def run(kernel: cpu.NativeKernel, rows: np.ndarray, columns: np.ndarray, *parameters: np.ndarray) -> Result:
+    """Run a kernel on arrays (*batch, size, D) with any strides but the last."""
     arrays = (rows, columns, *parameters)
     batch_shape = np.broadcast_shapes(*(array.shape[:-2] for array in arrays))
-    shape = (*batch_shape, rows.shape[-2], kernel.out_dim)
-    values, indices = np.full(shape, 12345.0, rows.dtype), np.full(shape, -7, np.int64)
-    inputs = []
-    for array in arrays:
-        strides = [stride // array.itemsize for stride in array.strides]
-        own = [
-            0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)
-        ]
-        batch_strides = [0] * (len(batch_shape) - len(own)) + own
-        inputs.append(cpu.Input(array, array.ctypes.data, strides[-2], batch_strides))
-    cpu.run(
-        kernel,
-        cpu.Arguments(
-            rows.shape[-2], columns.shape[-2], batch_shape, inputs, values.ctypes.data, indices.ctypes.data
-        ),
-    )
-    return values, indices
+    shape = (*batch_shape, rows.shape[-2], kernel.traits.out_dim)
+    result = Result(np.full(shape, 12345.0, rows.dtype), np.full(shape, -7, np.int64))
+    inputs = [_input(array, len(batch_shape)) for array in arrays]
+    pointers = (array.ctypes.data for array in result)
+    cpu.run(kernel, cpu.Arguments(rows.shape[-2], columns.shape[-2], batch_shape, inputs, *pointers))
+    return result
+
+
+def _input(array: np.ndarray, rank: int) -> cpu.Input:
+    strides = [stride // array.itemsize for stride in array.strides]
+    own = [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
+    return cpu.Input(array, array.ctypes.data, strides[-2], [0] * (rank - len(own)) + own)

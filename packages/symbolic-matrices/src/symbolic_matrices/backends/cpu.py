@@ -7,6 +7,7 @@ needed; there is no OpenMP, hence no clash with the threads of other libraries.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,8 +22,9 @@ from . import threads
 
 ROW_BLOCK = 512  # rows of a task: enough to pay for staging the columns, few enough to balance the threads
 STAGED_BYTES = 1 << 18  # staged rows of a task stay in the L2 cache
-INLINE_PAIRS = 1 << 15  # below, waking a thread costs more than it saves
+INLINE_PAIRS = 1 << 17  # below, waking a thread costs more than it saves
 LONG_PAIRS = 1 << 24  # above, the calling thread waits, so that Ctrl-C is heard
+LEAST_SPLIT_COLUMNS = 2048  # columns of an interval, where the columns are cut
 PARTIAL_BYTES = 1 << 28  # limit of the memory for partial states
 _CANCELLED = 1 << 62
 _OUT_OF_MEMORY = 2
@@ -48,33 +50,31 @@ class _NativeTraits(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("group_rows", "state_bytes", "row_bytes", "out_dim")]
 
 
+class Traits(NamedTuple):
+    """What the host must know of a kernel."""
+
+    group_rows: int  # rows that share one state; row blocks are multiples of it
+    state_bytes: int  # size of the state of a group
+    row_bytes: int  # size of the staged values of one row
+    out_dim: int  # numbers written per row
+
+
 @dataclass(frozen=True)
 class NativeKernel:
-    """A loaded kernel.
-
-    Attributes
-    ----------
-    run, merge : entry points, called with the address of a ``_NativeProblem``.
-    group_rows : rows that share one state; row blocks are multiples of it.
-    state_bytes : size of the state of a group.
-    row_bytes : size of the staged values of one row.
-    out_dim : numbers written per row.
-    """
+    """A loaded kernel; its entry points are called with the address of a ``_NativeProblem``."""
 
     run: Any
     merge: Any
-    group_rows: int
-    state_bytes: int
-    row_bytes: int
-    out_dim: int
+    traits: Traits
 
 
 @dataclass(frozen=True)
 class CpuKernel:
-    """The kernel of a plan."""
+    """The kernel of a plan, and what is looked up of the plan at each call."""
 
-    plan: Plan
     native: NativeKernel
+    kinds: tuple[Kind, ...]
+    output_shape: tuple[int, ...]
 
 
 class Input(NamedTuple):
@@ -123,8 +123,8 @@ class _NativeCall:
         self._partial: ctypes.Array[ctypes.c_char] | None = None
         partial_states = None
         if split.column_splits > 1:
-            groups = -(-rows // kernel.group_rows)
-            size = split.column_splits * batches * groups * kernel.state_bytes
+            groups = -(-rows // kernel.traits.group_rows)
+            size = split.column_splits * batches * groups * kernel.traits.state_bytes
             self._partial = ctypes.create_string_buffer(size + _ALIGNMENT)
             partial_states = -(-ctypes.addressof(self._partial) // _ALIGNMENT) * _ALIGNMENT
         self._problem = _NativeProblem(
@@ -140,7 +140,8 @@ class _NativeCall:
 def compile(plan: Plan) -> CpuKernel:
     """Print, compile and load the kernel of a plan."""
     printed = print_kernel(plan)
-    return CpuKernel(plan, load_kernel(printed.source, printed.kernel_name))
+    native = load_kernel(printed.source, printed.kernel_name)
+    return CpuKernel(native, plan.reduction.kinds, plan.output_shape)
 
 
 def load_kernel(source: str, name: str) -> NativeKernel:
@@ -151,55 +152,61 @@ def load_kernel(source: str, name: str) -> NativeKernel:
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
     traits = _NativeTraits()
     getattr(library, f"{name}_traits")(ctypes.byref(traits))
-    return NativeKernel(run, merge, traits.group_rows, traits.state_bytes, traits.row_bytes, traits.out_dim)
+    return NativeKernel(run, merge, Traits(*(getattr(traits, field) for field in Traits._fields)))
 
 
-def choose_split(kernel: NativeKernel, rows: int, columns: int, batches: int, thread_count: int) -> Split:
+@functools.lru_cache(maxsize=4096)
+def choose_split(traits: Traits, rows: int, columns: int, batches: int, thread_count: int) -> Split:
     """Cut a problem into tasks: blocks of rows, and also intervals of columns where there are too few blocks.
 
     Small enough blocks keep the staged rows in cache and the threads evenly busy; columns are cut only if needed, as each
     cut costs a state per row.
     """
-    group = kernel.group_rows
-    largest = min(ROW_BLOCK, max(group, STAGED_BYTES // max(1, kernel.row_bytes)))
-    if thread_count > 1 and rows * columns * batches > INLINE_PAIRS:
-        wanted = 4 * thread_count  # tasks: the last ones to finish leave few threads idle
-        largest = min(largest, max(4 * group, math.ceil(rows * batches / wanted)))
-    row_block = group * math.ceil(min(largest, rows) / group)
-    blocks = math.ceil(rows / row_block) * batches
+    group = traits.group_rows
+    block = min(ROW_BLOCK, STAGED_BYTES // max(1, traits.row_bytes))
+    is_shared = thread_count > 1 and rows * columns * batches > INLINE_PAIRS
+    if is_shared:
+        # Several tasks per thread, so that few threads idle while the last ones finish.
+        block = min(block, max(4 * group, rows * batches // (4 * thread_count)))
+    row_block = group * -(-max(1, min(block, rows)) // group)
+    blocks = -(-rows // row_block) * batches
     splits = 1
-    if thread_count > 1 and blocks < 2 * thread_count:
-        splits = max(1, min(math.ceil(2 * thread_count / blocks), columns // 2048))
-    state_bytes = math.ceil(rows / group) * batches * kernel.state_bytes
-    splits = max(1, min(splits, PARTIAL_BYTES // max(1, state_bytes)))
+    if is_shared and blocks < 2 * thread_count:
+        state_bytes = -(-rows // group) * batches * traits.state_bytes
+        largest = min(columns // LEAST_SPLIT_COLUMNS, PARTIAL_BYTES // max(1, state_bytes))
+        splits = max(1, min(-(-2 * thread_count // blocks), largest))
     return Split(row_block, splits, blocks * splits)
 
 
 def launch(kernel: CpuKernel, problem: Problem) -> tuple[Array, ...]:
     """Run a kernel and return its outputs, one per kind of the reduction."""
-    kinds = kernel.plan.reduction.kinds
-    outputs = problem.allocate(kinds, kernel.plan.output_shape)
-    batches = math.prod(problem.batch_shape)
-    if problem.rows == 0 or batches == 0:
+    outputs = problem.allocate(kernel.kinds, kernel.output_shape)
+    if problem.rows == 0 or 0 in problem.batch_shape:
         return outputs
     library = problem.library
-    inputs = [_inputs(library, array, len(problem.batch_shape)) for array in problem.arrays]
-    pointers = {kind: library.pointer(output) for kind, output in zip(kinds, outputs, strict=True)}
-    arguments = Arguments(
-        problem.rows, problem.columns, problem.batch_shape, inputs,
-        pointers.get(Kind.VALUES), pointers.get(Kind.INDICES),
-    )  # fmt: skip
-    run(kernel.native, arguments)
+    values = indices = None
+    for kind, output in zip(kernel.kinds, outputs, strict=True):
+        if kind is Kind.VALUES:
+            values = library.pointer(output)
+        else:
+            indices = library.pointer(output)
+    rank = len(problem.batch_shape)
+    inputs = [_input(library, array, rank) for array in problem.arrays]
+    run(kernel.native, Arguments(problem.rows, problem.columns, problem.batch_shape, inputs, values, indices))
     return outputs
 
 
-def _inputs(library: ArrayLibrary, array: Array, rank: int) -> Input:
+def _input(library: ArrayLibrary, array: Array, rank: int) -> Input:
     """Where an array of shape (*batch, size, D) lies, seen as one with ``rank`` batch dimensions."""
     strides = library.strides(array)
-    if array.shape[-1] > 1 and strides[-1] != 1:
+    if strides[-1] != 1 and array.shape[-1] > 1:
         array = library.contiguous(array)
         strides = library.strides(array)
-    own = [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
+    own = (
+        [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
+        if rank
+        else []
+    )
     return Input(array, library.pointer(array), strides[-2], [0] * (rank - len(own)) + own)
 
 
@@ -208,7 +215,7 @@ def run(kernel: NativeKernel, arguments: Arguments) -> None:
     batches = math.prod(arguments.batch_shape)
     pairs = arguments.rows * arguments.columns * batches
     thread_count = threads.get_num_threads()
-    split = choose_split(kernel, arguments.rows, arguments.columns, batches, thread_count)
+    split = choose_split(kernel.traits, arguments.rows, arguments.columns, batches, thread_count)
     native = _NativeCall(kernel, arguments, split)
     count = min(thread_count, split.tasks)
     is_long = pairs > LONG_PAIRS
@@ -219,6 +226,6 @@ def run(kernel: NativeKernel, arguments: Arguments) -> None:
             lambda: kernel.run(native.address), count, native.cancel, not is_long
         )
     if _OUT_OF_MEMORY in outcomes:
-        raise MemoryError(f"No memory to stage {split.row_block} rows of {kernel.row_bytes} bytes.")
+        raise MemoryError(f"No memory to stage {split.row_block} rows of {kernel.traits.row_bytes} bytes.")
     if split.column_splits > 1:
         kernel.merge(native.address)

@@ -59,6 +59,7 @@ constexpr REAL largest_reduced_angle = 1e9;
 
 constexpr REAL infinity() { return __builtin_inf(); }
 constexpr REAL not_a_number() { return __builtin_nan(""); }
+constexpr REAL largest_number = REAL_BITS == 32 ? 3.40282346638528859e38 : 1.7976931348623157e308;
 constexpr REAL log2_e = 1.4426950408889634;
 constexpr REAL ln_2 = 0.6931471805599453;
 

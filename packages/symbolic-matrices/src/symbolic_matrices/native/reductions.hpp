@@ -80,7 +80,7 @@ struct Sum {
 template <int weights>
 struct ExponentialSums {
     struct State {
-        Vec largest;  // in units of log 2
+        Vec largest;  // in units of log 2, and finite: inf - inf would be NaN
         Vec sum[1 + weights], error[1 + weights];
     };
 
@@ -89,9 +89,6 @@ struct ExponentialSums {
         Vec sum[1 + weights];
         SM_INLINE explicit Tile(State& state) : largest(state.largest), sum{} {}
     };
-
-    // What exponents are measured from: the largest one, but 0 if that is infinite (inf - inf would be NaN).
-    SM_INLINE static Vec origin(Vec largest) { return abs(largest) == infinity() ? splat(0) : largest; }
 
     template <int C>
     struct Output : Values<1 + weights, C> {
@@ -103,11 +100,10 @@ struct ExponentialSums {
             Vec highest = exponent[0];
             SM_UNROLL for (int c = 1; c < C; ++c) highest = larger(exponent[c], highest);
             const Vec before = tile.largest;
-            tile.largest = larger(highest * log2_e, before);
-            const Vec from = origin(tile.largest);
-            const Vec shrink = exp2(before - from);
+            tile.largest = smaller(larger(highest * log2_e, before), splat(largest_number));
+            const Vec shrink = exp2(before - tile.largest);
             Vec term[C];
-            SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp2(exponent[c] * log2_e - from);
+            SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp2(exponent[c] * log2_e - tile.largest);
             tile.sum[0] *= shrink;
             SM_UNROLL for (int c = 0; c < C; ++c) tile.sum[0] += term[c];
             for (int k = 1; k <= weights; ++k) {
@@ -120,16 +116,13 @@ struct ExponentialSums {
 
     static void identity(State& state) {
         state = State{};
-        state.largest = splat(-infinity());
+        state.largest = splat(-largest_number);
     }
-    // Returns the factor that sums relative to ``largest`` were multiplied by.
+    // Adds sums that are relative to ``largest``, and returns the factor they were multiplied by.
     static Vec add(State& state, Vec largest, const Vec (&sum)[1 + weights]) {
         const Vec before = state.largest;
         state.largest = larger(largest, before);
-        const Vec from = origin(state.largest);
-        const Vec shrink = exp2(before - from);
-        // A sum whose largest exponent is infinite is relative to 0 already.
-        const Vec other_shrink = exp2(abs(largest) == infinity() ? -from : largest - from);
+        const Vec shrink = exp2(before - state.largest), other_shrink = exp2(largest - state.largest);
         for (int k = 0; k <= weights; ++k) {
             state.sum[k] *= shrink;
             state.error[k] *= shrink;
@@ -143,7 +136,7 @@ struct ExponentialSums {
         for (int k = 0; k <= weights; ++k) state.error[k] += other.error[k] * shrink;
     }
     static Vec total(const State& state, int k) { return state.sum[k] + state.error[k]; }
-    static Vec log_total(const State& state, int k) { return log(total(state, k)) + origin(state.largest) * ln_2; }
+    static Vec log_total(const State& state, int k) { return log(total(state, k)) + state.largest * ln_2; }
 };
 
 // log sum_j exp(value[0])
