@@ -159,8 +159,8 @@ def load_kernel(source: str, name: str) -> NativeKernel:
 def choose_split(traits: Traits, rows: int, columns: int, batches: int, thread_count: int) -> Split:
     """Cut a problem into tasks: blocks of rows, and also intervals of columns where there are too few blocks.
 
-    Small enough blocks keep the staged rows in cache and the threads evenly busy; columns are cut only if needed, as each
-    cut costs a state per row.
+    Small enough blocks keep the staged rows in cache and the threads evenly busy; columns are cut only if needed, as
+    each cut costs a state per row.
     """
     group = traits.group_rows
     block = min(ROW_BLOCK, STAGED_BYTES // max(1, traits.row_bytes))

@@ -107,9 +107,9 @@ def run_on_threads(
 ) -> list[int]:
     """Run a job ``count`` times at once and return what the runs return.
 
-    With ``join_in``, the calling thread takes one of the runs. Without, it only waits and so hears Ctrl-C, since Python
-    delivers signals between bytecodes and not inside of a long call. On any exception: ``cancel``, wait for the threads,
-    raise.
+    With ``join_in``, the calling thread takes one of the runs. Without, it only waits and so hears Ctrl-C, since
+    Python delivers signals between bytecodes and not inside of a long call. On any exception: ``cancel``, wait for
+    the threads, raise.
     """
     results: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
 
