@@ -106,8 +106,11 @@ def compiler_flags(compiler: Compiler) -> tuple[str, ...]:
     target = os.environ.get(TARGET_VARIABLE, "native")
     is_arm = platform.machine().lower() in ("arm64", "aarch64")
     option = "-mcpu" if is_arm and target == "native" else "-march"
-    position_independent = () if os.name == "nt" else ("-fPIC",)
-    return (*FLAGS, *position_independent, f"{option}={target}")
+    extra: tuple[str, ...] = () if os.name == "nt" else ("-fPIC",)
+    if compiler.kind == "zig":
+        target = target.replace("-", "_")  # its own spelling
+        extra += ("-nostdlib++",)  # which it would build from source at first
+    return (*FLAGS, *extra, f"{option}={target}")
 
 
 @functools.cache
@@ -262,5 +265,12 @@ def _run_compiler(compiler: Compiler, entry: Path) -> None:
         raise CompilationError(
             f"The C++ compiler refused the kernel of: {formula}\n"
             f"Command: {shlex.join(command)}\n"
-            f"It exited with status {done.returncode} and said:\n{done.stderr.strip() or done.stdout.strip()}"
+            f"It exited with status {done.returncode} and said:\n{_first_lines(done.stderr or done.stdout)}"
         )
+
+
+def _first_lines(words: str, count: int = 40) -> str:
+    """A compiler repeats an error for each use of a template."""
+    lines = words.strip().splitlines()
+    omitted = [f"... ({len(lines) - count} more lines)"] if len(lines) > count else []
+    return "\n".join(lines[:count] + omitted)

@@ -159,6 +159,14 @@ def test_cache_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_
     assert compilation.cache_directory() == tmp_path / "local" / "symbolic-matrices"
 
 
+def test_zig_gets_its_own_spelling_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(compilation.TARGET_VARIABLE, "x86-64-v3")
+    assert compilation.compiler_flags(compilation.Compiler(("zig", "c++"), "", "zig"))[-1].endswith(
+        "=x86_64_v3"
+    )
+    assert compilation.compiler_flags(compilation.Compiler(("g++",), "", "gcc"))[-1].endswith("=x86-64-v3")
+
+
 def test_requested_compiler_comes_first(fresh_search: None, monkeypatch: pytest.MonkeyPatch) -> None:
     found = compilation.find_compiler()
     monkeypatch.setenv("CXX", " ".join([*found.command, "-DREQUESTED"]))

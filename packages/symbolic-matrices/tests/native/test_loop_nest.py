@@ -1,4 +1,4 @@
-"""Every reduction of the loop nest against NumPy: tails, splits, batches, strides, ties, NaN, infinities, no columns."""
+"""Every reduction of the loop nest against NumPy: tails, splits, batches, strides, ties, NaN, infinities."""
 
 from __future__ import annotations
 
