@@ -35,9 +35,9 @@ from shape_analysis import (
 from symbolic_matrices import Profile, show_config
 
 # Lengths are in millimetres.
-DEFORMATION_SCALES = (8.0, 25.0)
-REGULARIZATION = 1e-3
-BLUR_COARSE, BLUR_FINE = 4.0, 2.0
+DEFORMATION_SCALES = (5.0, 10.0, 20.0)
+REGULARIZATION = 1e-4
+BLUR_COARSE, BLUR_FINE = 3.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def register(source: Mesh, target: Mesh, options: argparse.Namespace) -> Registr
     """Coarse-to-fine: the momenta of the coarse surfaces are where the search at full resolution starts."""
     n_controls = min(options.controls, source.n_points)
     controls = source.points[farthest_points(source.points, n_controls)]
-    model = LDDMM(Kernel("gaussian", DEFORMATION_SCALES), control_points=controls)
+    model = LDDMM(Kernel("gaussian", DEFORMATION_SCALES), control_points=controls, n_steps=5)
     n_coarse = source.n_points // 4
     with timed(
         f"Coarse registration: {n_coarse} vertices, {n_controls} control points, blur {BLUR_COARSE:g} mm"
@@ -117,7 +117,7 @@ def show(iteration: Iteration) -> None:
     if iteration.index % 5 == 0:
         print(
             f"  iteration {iteration.index:3d}: loss {iteration.loss:8.4f} = attachment {iteration.attachment:.4f} "
-            f"+ {REGULARIZATION:g} x energy {iteration.energy:.1f}   ({iteration.seconds:.1f} s)",
+            f"+ {REGULARIZATION:g} x energy {iteration.energy:.0f}   ({iteration.seconds:.1f} s)",
             flush=True,
         )
 
@@ -140,7 +140,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--points", type=int, default=None, help="vertices to keep (default: all 10242)")
     parser.add_argument("--controls", type=int, default=1000, help="control points of the deformation")
-    parser.add_argument("--iterations", type=int, default=15, help="L-BFGS iterations at full resolution")
+    parser.add_argument("--iterations", type=int, default=10, help="L-BFGS iterations at full resolution")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the results")
     return parser.parse_args(arguments)
 

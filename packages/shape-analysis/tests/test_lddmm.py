@@ -163,6 +163,21 @@ def test_gradient_when_the_points_are_the_control_points(rng):
     assert torch.autograd.gradcheck(loss, (cloud.points.requires_grad_(), p.requires_grad_()))
 
 
+@pytest.mark.parametrize("scale", [0.3, (0.5, 2.0)])
+def test_coordinates_make_the_energy_round(scale, rng, dtype):
+    cloud, _ = cloud_and_momenta(rng, dtype=dtype)
+    model = LDDMM(Kernel("gaussian", scale))
+    z = torch.randn(15, 2, generator=rng, dtype=torch.float64).to(dtype)
+    energy = model.energy(cloud, model.coordinates(cloud)(z))
+    assert float(energy) == pytest.approx(0.5 * float(z.square().sum()), rel=1e-3)
+
+
+def test_coordinates_of_a_formula_that_is_not_positive(rng):
+    cloud, p = cloud_and_momenta(rng)
+    model = LDDMM(lambda x_i, y_j: x_i.sqdist(y_j))
+    assert model.coordinates(cloud)(p) is p
+
+
 def test_reference_landmarks():
     """Kernel width 3, noise 0.1: two landmarks move by 10, two stay; the optimum has p = 10 / 1.01 and -198.02.
 

@@ -52,7 +52,8 @@ class Registration(Generic[AnyShape]):
         Weight of the energy of the deformation, at least 0.
     optimizer : str or callable
         "lbfgs", or a function that builds a PyTorch optimiser from a list of parameters:
-        ``lambda parameters: torch.optim.Adam(parameters, lr=0.1)``.
+        ``lambda parameters: torch.optim.Adam(parameters, lr=0.1)``. What it moves are the
+        `coordinates` of the model, in which the energy is well conditioned.
     max_iter : int
         Largest number of iterations.
     progress : bool
@@ -128,7 +129,7 @@ class Registration(Generic[AnyShape]):
         search = _Search(self, source, self.attachment.bind(target))
         search.begin(start)
         with _progress_bar(self.max_iter, self.progress) as report:
-            self.status_ = search.run(minimizer, start, report)
+            self.status_ = search.run(minimizer, report)
         self.source_ = source
         self.parameters_ = search.best_parameters
         self.history_ = search.history
@@ -161,6 +162,7 @@ class _Search:
         self._registration = registration
         self._source = source
         self._attachment = attachment
+        self._to_parameters = registration.model.coordinates(source)
         self._best = (math.inf, math.inf, math.inf)  # loss, attachment, energy
         self._evaluations = 0
         self._started = time.perf_counter()
@@ -190,8 +192,12 @@ class _Search:
             self.best_parameters = parameters.detach().clone()
         return loss
 
-    def run(self, minimizer: Minimizer, start: Tensor, report: Callback) -> str:
+    def run(self, minimizer: Minimizer, report: Callback) -> str:
         """Minimise until the end, a stop or an interruption; the word that says which."""
+        start = self.best_parameters
+
+        def shifted(variables: Tensor) -> Tensor:
+            return self.objective(start + self._to_parameters(variables))
 
         def on_iteration() -> None:
             iteration = self._record()
@@ -201,7 +207,7 @@ class _Search:
                 raise _Stop
 
         try:
-            minimizer(self.objective, start, self._registration.max_iter, on_iteration)
+            minimizer(shifted, torch.zeros_like(start), self._registration.max_iter, on_iteration)
         except KeyboardInterrupt:
             return "interrupted"
         except _Stop:

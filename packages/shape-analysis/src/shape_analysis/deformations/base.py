@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -52,6 +52,13 @@ class Deformation(ABC):
     @abstractmethod
     def flow(self, source: Shape, parameters: Tensor, points: Tensor, times: Sequence[float]) -> list[Tensor]:
         """Where the deformation of `source` carries any points (N, D): their positions at each time."""
+
+    def coordinates(self, source: Shape) -> Callable[[Tensor], Tensor]:
+        """A linear change of variables, onto the parameters, in which the energy is easier to minimise.
+
+        The default is the identity.
+        """
+        return lambda variables: variables
 
     def __call__(
         self, source: AnyShape, parameters: Tensor, times: Sequence[float] = (1.0,)

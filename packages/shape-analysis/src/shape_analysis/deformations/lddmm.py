@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from symbolic_matrices import Pm, Vi, Vj
+from symbolic_matrices import LazyTensor, Pm, Vi, Vj
 
 from ..integrators import TABLEAUS, State, VectorField, integrate
 from ..kernels import KernelFormula
 from ..shapes import Shape
 from .base import Deformation
+
+# Up to this number of control points, their kernel matrix is factorised to speed up the search for momenta.
+LARGEST_FACTORISED = 3000
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,20 @@ class LDDMM(Deformation):
         """The Hamiltonian H(q, p), which is constant along the path: half of its squared length."""
         return hamiltonian(self.kernel, self._controls(source), parameters)
 
+    def coordinates(self, source: Shape) -> Callable[[Tensor], Tensor]:
+        """Momenta ``p = L^-T z``, where ``K = L L^T``: the energy is |z|^2 / 2, instead of an ill-conditioned p'Kp / 2.
+
+        With too many control points for a dense factorisation, z = p.
+        """
+        controls = self._controls(source).detach()
+        if controls.shape[0] > LARGEST_FACTORISED:
+            return super().coordinates(source)
+        factor, failure = torch.linalg.cholesky_ex(_dense_kernel(self.kernel, controls.double()))
+        if failure:  # a formula that is not positive
+            return super().coordinates(source)
+        upper = factor.T.to(controls)
+        return lambda variables: torch.linalg.solve_triangular(upper, variables, upper=True)
+
     def flow(self, source: Shape, parameters: Tensor, points: Tensor, times: Sequence[float]) -> list[Tensor]:
         """The points carried by the geodesic, at each time."""
         controls = self._controls(source)
@@ -113,6 +130,14 @@ def hamiltonian(kernel: KernelFormula, q: Tensor, p: Tensor) -> Tensor:
     """``H(q, p) = 1/2 sum_ij k(q_i, q_j) <p_i, p_j>``, a scalar, for control points and momenta of shape (C, D)."""
     energies = kernel(Vi(q), Vj(q)) * (Vi(p) | Vj(p))
     return 0.5 * energies.sum(axis=1).sum()
+
+
+def _dense_kernel(kernel: KernelFormula, q: Tensor) -> Tensor:
+    """The matrix k(q_i, q_j) of shape (C, C), with a diagonal that is a little larger, for its factorisation."""
+    rows = LazyTensor(q[None, :, None, :].expand(q.shape[0], -1, -1, -1).contiguous())
+    columns = LazyTensor(q[:, None, None, :].contiguous())
+    matrix: Tensor = kernel(rows, columns).sum(axis=2)[..., 0]  # batches of one column each
+    return matrix + 1e-6 * torch.diag_embed(matrix.diagonal())
 
 
 def geodesic_field(kernel: KernelFormula) -> VectorField:
