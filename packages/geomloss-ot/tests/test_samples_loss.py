@@ -52,7 +52,9 @@ def test_batches_are_independent(loss, backend):
 @pytest.mark.parametrize("reach", [None, 0.3])
 def test_back_ends_agree(clouds, p, reach):
     x, y = clouds
-    values = [SamplesLoss(p=p, reach=reach, tol=1e-5, backend=name)(x, y) for name in ("online", "tensorized")]
+    values = [
+        SamplesLoss(p=p, reach=reach, tol=1e-5, backend=name)(x, y) for name in ("online", "tensorized")
+    ]
     torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-7)
 
 
@@ -109,7 +111,9 @@ def test_potentials_are_gradients_in_the_weights(clouds):
 
 def test_diameter_and_scaling_only_change_the_path(clouds):
     x, y = clouds
-    values = [SamplesLoss(diameter=d, scaling=s, tol=1e-5)(x, y) for d, s in ((None, 0.5), (10.0, 0.3), (0.1, 0.9))]
+    values = [
+        SamplesLoss(diameter=d, scaling=s, tol=1e-5)(x, y) for d, s in ((None, 0.5), (10.0, 0.3), (0.1, 0.9))
+    ]
     torch.testing.assert_close(values[1], values[0], rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(values[2], values[0], rtol=1e-4, atol=1e-7)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from symbolic_matrices.arrays import Array, library_of
 
-MEMORY = 6
+MEMORY = 10
 _RIDGE = 1e-10
 
 History = tuple[tuple[Array, Array], ...]  # pairs (state, residual), each (..., M), oldest first

@@ -52,13 +52,13 @@ COSINE = Cost("cosine", lambda x, y: 1 - (x | y) / (x.sqnorm2() * y.sqnorm2()).s
 COSTS = {cost.name: cost for cost in (SQEUCLIDEAN, EUCLIDEAN, COSINE)}
 
 
-def find_cost(cost: str | Callable[[Any, Any], Any]) -> Cost:
+def find_cost(cost: str | Callable[[Any, Any], Any], argument: str = "cost") -> Cost:
     """The row of a name; a function becomes a row of its own, used both on LazyTensors and on arrays."""
     if callable(cost):
         return Cost(getattr(cost, "__name__", "custom"), cost, cost)
     if cost not in COSTS:
         raise ValueError(
-            f"cost={cost!r} is not a known ground cost: give one of {sorted(COSTS)}, "
+            f"{argument}={cost!r} is not a known ground cost: give one of {sorted(COSTS)}, "
             "or a function of two LazyTensors x_i and y_j that returns a scalar formula."
         )
     return COSTS[cost]

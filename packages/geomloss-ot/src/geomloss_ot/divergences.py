@@ -76,7 +76,10 @@ class Annealing:
 
 
 def solve_divergence(
-    problem: Problem, self_geometries: tuple[Geometry, Geometry] | None, annealing: Annealing, stopping: Stopping
+    problem: Problem,
+    self_geometries: tuple[Geometry, Geometry] | None,
+    annealing: Annealing,
+    stopping: Stopping,
 ) -> Divergence:
     """Solve the problem, and the two symmetric ones if their geometries are given."""
     power = problem.geometry.annealing_power

@@ -33,6 +33,8 @@ def _extension(solved: Solved, geometry: Geometry) -> Array:
     problem = solved.problem
     epsilon, measure, potential = problem.epsilon, problem.source, solved.potentials[0]
     library = library_of(potential)
-    softmin = library.detach(geometry.softmin(epsilon, measure.log_weights + library.detach(potential) / epsilon))
+    softmin = library.detach(
+        geometry.softmin(epsilon, measure.log_weights + library.detach(potential) / epsilon)
+    )
     rows = geometry.apply_plan(epsilon, softmin, potential, measure.weights[..., None])[..., 0]
     return problem.penalties[0].proximal(softmin - epsilon * library.namespace.log(rows), epsilon)

@@ -176,7 +176,9 @@ class OTResult:
     def _barycentric_map(self, problem: Problem, f: Array, g: Array) -> Array:
         geometry = problem.geometry
         if not isinstance(geometry, PointGeometry):
-            raise TypeError("A cost given as a matrix has no points to map: use plan, or solve_sample with lazy=True.")
+            raise TypeError(
+                "A cost given as a matrix has no points to map: use plan, or solve_sample with lazy=True."
+            )
         b = problem.target.weights[..., None]
         xp = library_of(b).namespace
         sums = geometry.apply_plan(problem.epsilon, f, g, xp.concatenate([b * geometry.y, b], -1))

@@ -13,7 +13,7 @@ from .geometries import Geometry
 from .measures import Measure
 from .penalties import Penalty
 
-# The marginal error that rounding leaves is about this number times (largest cost / epsilon) * machine precision.
+# Rounding leaves a marginal error of about machine precision * (1 + this number * largest cost / epsilon).
 _ROUNDING = 0.25
 
 
@@ -233,7 +233,7 @@ def _rounding_error(problem: Problem) -> float:
     """The marginal error below which this precision cannot go."""
     library = library_of(problem.source.weights)
     digits = float(library.namespace.finfo(problem.source.weights.dtype).eps)
-    return _ROUNDING * digits * problem.geometry.cost_bound / problem.epsilon
+    return digits * (1 + _ROUNDING * problem.geometry.cost_bound / problem.epsilon)
 
 
 def _report(stopping: Stopping, iteration: int, epsilon: float, error: Array) -> None:

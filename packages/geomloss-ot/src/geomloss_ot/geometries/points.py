@@ -105,7 +105,9 @@ class PointGeometry:
         if cost.degree is None:
             return factor * cost.formula(LazyTensor(x[..., :, None, :]), LazyTensor(y[..., None, :, :]))
         scale = float(factor ** (1 / cost.degree))
-        return cost.formula(LazyTensor((scale * x)[..., :, None, :]), LazyTensor((scale * y)[..., None, :, :]))
+        return cost.formula(
+            LazyTensor((scale * x)[..., :, None, :]), LazyTensor((scale * y)[..., None, :, :])
+        )
 
 
 def _row(values: Array) -> Any:

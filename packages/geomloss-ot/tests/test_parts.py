@@ -1,0 +1,108 @@
+"""The parts of the algorithm, each against its definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from geomloss_ot import acceleration
+from geomloss_ot.annealing import epsilon_schedule
+from geomloss_ot.costs import COSTS
+from geomloss_ot.geometries import MatrixGeometry, PointGeometry
+from geomloss_ot.penalties import Balanced, KullbackLeibler, find_penalty
+
+
+@pytest.mark.parametrize(("start", "epsilon", "ratio"), [(7.0, 0.3, 0.5), (1.0, 0.25, 0.5), (5.0, 0.1, 0.81)])
+def test_schedule_is_geometric_and_ends_with_epsilon(start, epsilon, ratio):
+    schedule = epsilon_schedule(start, epsilon, ratio)
+    assert schedule[0] == start
+    assert schedule[-1] == epsilon
+    factors = np.divide(schedule[1:], schedule[:-1])
+    np.testing.assert_allclose(factors[:-1], ratio)
+    assert ratio * (1 - 1e-6) <= factors[-1] < 1
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5, 1.0])
+def test_schedule_without_annealing(start):
+    assert epsilon_schedule(start, 1.0, 0.5) == (1.0,)
+
+
+@pytest.mark.parametrize("penalty", [Balanced(), KullbackLeibler(0.7)])
+def test_proximal_step_maximises_the_dual(penalty):
+    softmin, epsilon = 0.4, 0.3
+
+    def minus_dual(f):
+        potential = np.array(f)
+        return -float(penalty.dual(potential)) + epsilon * np.exp((f - softmin) / epsilon)
+
+    best = minimize_scalar(minus_dual, bounds=(-3, 3), method="bounded", options={"xatol": 1e-10}).x
+    assert float(penalty.proximal(np.array(softmin), epsilon)) == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [Balanced(), KullbackLeibler(0.7)])
+def test_derivatives_of_the_dual(penalty):
+    f, step = np.linspace(-1, 1, 7), 1e-5
+    slope = (penalty.dual(f + step) - penalty.dual(f - step)) / (2 * step)
+    np.testing.assert_allclose(penalty.dual_slope(f), slope, rtol=1e-8)
+    curvature = (penalty.dual_slope(f + step) - penalty.dual_slope(f - step)) / (2 * step)
+    np.testing.assert_allclose(penalty.dual_curvature(f), curvature, rtol=1e-8)
+
+
+def test_primal_penalty_is_the_conjugate_of_the_dual():
+    penalty = KullbackLeibler(0.7)
+    for ratio in (0.2, 1.0, 2.5):
+        best = minimize_scalar(lambda f, r=ratio: r * f - float(penalty.dual(np.array(f)))).fun
+        assert float(penalty.primal(np.array(ratio))) == pytest.approx(-best, abs=1e-7)
+
+
+def test_strong_penalties_tend_to_balanced_transport():
+    assert find_penalty(float("inf")) == Balanced()
+    f = np.array([-0.3, 0.2], dtype=np.float32)
+    np.testing.assert_allclose(KullbackLeibler(1e9).dual(f), f, rtol=1e-6)
+
+
+def test_acceleration_solves_linear_problems_in_as_many_steps_as_dimensions():
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(2, 4, 4))
+    matrix *= 0.9 / np.abs(np.linalg.eigvals(matrix)).max(-1)[:, None, None]
+    offset = rng.normal(size=(2, 4))
+    solution = np.linalg.solve(np.eye(4) - matrix, offset[..., None])[..., 0]
+    state, history = np.zeros((2, 4)), ()
+    for _ in range(6):
+        residual = np.einsum("bij,bj->bi", matrix, state) + offset - state
+        history = (*history, (state, residual))
+        state = acceleration.extrapolate(history, np.ones((2, 4)))
+    np.testing.assert_allclose(state, solution, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(COSTS))
+def test_lazy_and_dense_geometries_agree(name):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 6, 3))
+    cost = COSTS[name]
+    lazy, dense = PointGeometry(x, y, cost), MatrixGeometry(cost.dense(x, y))
+    f, g, values = rng.normal(size=(2, 5)), rng.normal(size=(2, 6)), rng.normal(size=(2, 6, 4))
+    assert lazy.shape == dense.shape == (2, 5, 6)
+    assert lazy.cost_bound >= dense.cost_bound * (1 - 1e-6)
+    for p, q in ((lazy, dense), (lazy.T.T, dense.T.T)):
+        np.testing.assert_allclose(p.softmin(0.7, g), q.softmin(0.7, g))
+        np.testing.assert_allclose(p.apply_plan(0.7, f, g, values), q.apply_plan(0.7, f, g, values))
+        one = values[..., :1]
+        np.testing.assert_allclose(p.apply_plan_cost(0.7, f, g, one), q.apply_plan_cost(0.7, f, g, one))
+        np.testing.assert_allclose(p.density(0.7, f, g), q.density(0.7, f, g))
+        rank_one = (np.abs(f), np.abs(g), np.abs(values[..., 0]))
+        np.testing.assert_allclose(
+            p.primal_density(0.7, f, g, rank_one), q.primal_density(0.7, f, g, rank_one)
+        )
+    np.testing.assert_allclose(lazy.T.softmin(0.7, f), dense.T.softmin(0.7, f))
+
+
+def test_softmin_ignores_points_of_weight_zero():
+    x = np.array([[0.0], [1.0]])
+    exponents = np.array([0.0, -np.inf])
+    for geometry in (
+        PointGeometry(x, x, COSTS["sqeuclidean"]),
+        MatrixGeometry(np.array([[0.0, 1.0], [1.0, 0.0]])),
+    ):
+        np.testing.assert_allclose(geometry.softmin(0.5, exponents), [0.0, 1.0], atol=1e-12)
