@@ -1,8 +1,8 @@
 """Build each package and install it alone, with its declared dependencies and nothing else.
 
 For each package of the workspace: build the sdist and the wheel, look inside for the files that users need,
-install the wheel, then the sdist, in a fresh virtual environment, and import the package from there. Packages
-of the workspace that others depend on come from the wheels built here, never from the source tree.
+install the wheel, then the sdist, in a fresh virtual environment, and import the package from there. What
+others need of the workspace comes from the wheels built here, never from the source tree.
 """
 
 from __future__ import annotations
@@ -92,17 +92,27 @@ def check_contents(package: Package, wheel: Path, sdist: Path) -> None:
         sys.exit(f"{package.name}: missing from its archives:\n  " + "\n  ".join(sorted(missing)))
 
 
-def install_alone(package: Package, archive: Path, constraints: Path, folder: Path) -> str:
-    """Install one archive in a fresh environment and import it; return the version that was imported."""
+def install_alone(package: Package, archives: Iterable[Path], constraints: Path, folder: Path) -> None:
+    """Install the archives one after the other in a fresh environment, and import the package from each."""
     venv.create(folder, with_pip=True, clear=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, archive)
-    run(python, "-m", "pip", "check")
-    # -P and an empty folder: nothing of the source tree can be imported by accident.
+    # The first archive brings the dependencies; the next ones replace it, and need the same.
+    options: tuple[str, ...] = ("--constraint", str(constraints))
+    for archive in archives:
+        run(python, "-m", "pip", "install", "--quiet", *options, archive)
+        run(python, "-m", "pip", "check")
+        version = import_alone(package, python, folder)
+        print(f"{package.name} {version}: {archive.name} installs alone and imports", flush=True)
+        options = ("--force-reinstall", "--no-deps")
+
+
+def import_alone(package: Package, python: Path, folder: Path) -> str:
+    """Import the package from the environment in the folder, and from nowhere else; return its version."""
     program = (
         f"import importlib.metadata as m, {package.module} as p; "
         f"assert '{folder.name}' in p.__file__, p.__file__; print(m.version('{package.name}'))"
     )
+    # The "safe path" leaves the current folder out of the places to import from.
     return run(python, "-c", program, environment={"PYTHONPATH": "", "PYTHONSAFEPATH": "1"}).strip()
 
 
@@ -136,9 +146,7 @@ def main() -> None:
             check_contents(package, *archives[package])
             others = [wheel for other, (wheel, _) in archives.items() if other != package]
             constraints = write_constraints(work / "constraints.txt", others)
-            for archive in archives[package]:
-                version = install_alone(package, archive, constraints, work / "alone")
-                print(f"{package.name} {version}: {archive.name} installs alone and imports", flush=True)
+            install_alone(package, archives[package], constraints, work / "alone")
 
 
 if __name__ == "__main__":
