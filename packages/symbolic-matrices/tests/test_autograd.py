@@ -126,3 +126,27 @@ def test_parameters_and_layouts_of_modules():
         Vi(x).sqdist(Vj(expanded)).sum(axis=1).detach(),
         ((x[:, None] - expanded[None]) ** 2).sum((1, 2))[:, None].detach(),
     )
+
+
+def test_outputs_may_be_changed_in_place():
+    x = random(5, 3)
+    total = Vi(x).sqdist(Vj(random(4, 3).detach())).sum(axis=1)
+    total += 1
+    total.sum().backward()
+    assert x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["min", "max", "sum", "logsumexp"])
+@pytest.mark.parametrize("sizes", [(0, 4), (5, 0)])
+def test_empty_axes_have_gradient_zero(name, sizes):
+    x, y = (random(size, 3) for size in sizes)
+    out = getattr(Vi(x).sqdist(Vj(y)), name)(axis=1)
+    for gradient, data in zip(torch.autograd.grad(out.sum(), (x, y)), (x, y), strict=True):
+        assert torch.equal(gradient, torch.zeros_like(data))
+
+
+def test_tensors_that_are_stored_negated():
+    x = random(5, 2).detach()
+    negated = torch.view_as_complex(x).conj().imag[:, None]
+    assert negated.is_neg()
+    assert_close(Vi(negated).sum(axis=1), negated.resolve_neg())

@@ -108,3 +108,18 @@ def test_logarithms_of_weights_are_kept_per_column():
     formula = simplify(p.add(p.log(B), v.sqdist(X, Y)))
     columns = kept_values(formula)[STAGES[2]]
     assert [print_formula(node) for node in columns.offsets] == ["log(y3)", "y1"]
+
+
+def test_long_and_deep_formulas():
+    """Neither recursion limits nor sub-expressions that double at each level stand in the way."""
+    chain, tower, product = X, X, X
+    for _ in range(1000):
+        chain = p.add(chain, Y)
+    for _ in range(40):
+        tower = p.add(p.multiply(tower, tower), constant(1))
+    for k in range(100):
+        product = p.multiply(product, p.add(Y, constant(k)))
+    assert len(topological(simplify(chain))) == 1002
+    assert len(topological(simplify(tower))) <= 82
+    assert simplify(simplify(product)) is simplify(product)
+    assert all(len(print_formula(formula)) < 20_000 for formula in (chain, tower, product))

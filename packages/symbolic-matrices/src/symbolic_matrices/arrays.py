@@ -245,7 +245,7 @@ class PyTorch(ArrayLibrary):
         return array.contiguous()
 
     def detach(self, array: Array) -> Array:
-        return array.detach()
+        return array.detach().resolve_neg()
 
     def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array:
         torch = self.namespace
@@ -253,7 +253,9 @@ class PyTorch(ArrayLibrary):
 
     def convert(self, value: Any, dtype_name: str, device: str) -> Array:
         torch = self.namespace
-        return torch.as_tensor(value, dtype=getattr(torch, dtype_name), device=device)
+        if not isinstance(value, torch.Tensor):
+            value = torch.tensor(value)  # a copy: PyTorch warns of read-only arrays
+        return value.to(dtype=getattr(torch, dtype_name), device=device)
 
     def astype(self, array: Array, dtype_name: str) -> Array:
         return array.to(getattr(self.namespace, dtype_name))

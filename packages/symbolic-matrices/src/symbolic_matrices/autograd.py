@@ -7,7 +7,6 @@ gradients with respect to all the variables of one axis come out of one kernel, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,13 +24,21 @@ Tensor = torch.Tensor
 def reduce(request: Request, arrays: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Run a reduction; the outputs stay attached to the graph of the arrays where a gradient is asked for."""
     if not (torch.is_grad_enabled() and any(array.requires_grad for array in arrays)):
-        return execute(request, tuple(array.detach() for array in arrays))
+        return execute(request, tuple(request.library.detach(array) for array in arrays))
     reduction = request.reduction
-    if isinstance(reduction, SelectingReduction) and reduction.returns is Returns.VALUES:
+    if (
+        isinstance(reduction, SelectingReduction)
+        and reduction.returns is Returns.VALUES
+        and not _is_empty(request)
+    ):
         both = replace(request, reduction=reduction.returning(Returns.BOTH))  # the gradient needs the indices
         return _ReductionFunction.apply(both, *arrays)[:1]
-    outputs = _ReductionFunction.apply(request, *arrays)
-    return outputs if isinstance(outputs, tuple) else (outputs,)
+    return _ReductionFunction.apply(request, *arrays)
+
+
+def _is_empty(request: Request) -> bool:
+    """Whether there is no pair at all, hence nothing to differentiate."""
+    return 0 in request.sizes or 0 in request.batch_shape
 
 
 class _ReductionFunction(torch.autograd.Function):
@@ -39,26 +46,42 @@ class _ReductionFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, request: Request, *arrays: Tensor) -> tuple[Tensor, ...]:
-        outputs = execute(request, tuple(array.detach() for array in arrays))
-        ctx.request = request
-        ctx.mark_non_differentiable(*(output for output in outputs if not output.is_floating_point()))
-        ctx.save_for_backward(*arrays, *outputs)
-        ctx.variable_count = len(arrays)
+        outputs = execute(request, tuple(request.library.detach(array) for array in arrays))
+        indices = tuple(output for output in outputs if not output.is_floating_point())
+        ctx.mark_non_differentiable(*indices)
+        reads_output = (
+            isinstance(request.reduction, SmoothReduction) and request.reduction.cotangent_reads_output
+        )
+        ctx.save_for_backward(*arrays, *(outputs if reads_output else indices))
+        ctx.request, ctx.variable_count = request, len(arrays)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        saved: Sequence[Tensor] = ctx.saved_tensors
-        arrays, outputs = tuple(saved[: ctx.variable_count]), tuple(saved[ctx.variable_count :])
+        count: int = ctx.variable_count
+        arrays, kept = tuple(ctx.saved_tensors[:count]), tuple(ctx.saved_tensors[count:])
         wanted = tuple(ctx.needs_input_grad[1:])
-        reduction = ctx.request.reduction
-        if isinstance(reduction, SelectingReduction):
-            if reduction.returns is Returns.INDICES:
-                return (None,) * (1 + len(arrays))
-            found = _gradients_of_selection(ctx.request, arrays, outputs[1], upstream[0], wanted)
-        else:
-            found = _gradients_of_smooth(ctx.request, arrays, outputs[0], upstream[0], wanted)
-        return (None, *(found.get(position) for position in range(len(arrays))))
+        found = _gradients(ctx.request, arrays, kept, upstream[0], wanted)
+        return (None, *(found.get(position) for position in range(count)))
+
+
+def _gradients(
+    request: Request,
+    arrays: tuple[Tensor, ...],
+    kept: tuple[Tensor, ...],
+    upstream: Tensor,
+    wanted: tuple[bool, ...],
+) -> dict[int, Tensor]:
+    """The gradients that are wanted, by the position of their array; ``kept`` is what the forward pass saved beside."""
+    reduction = request.reduction
+    if _is_empty(request):
+        return {k: torch.zeros_like(array) for k, array in enumerate(arrays) if wanted[k]}
+    if isinstance(reduction, SmoothReduction):
+        return _gradients_of_smooth(request, arrays, kept, upstream, wanted)
+    assert isinstance(reduction, SelectingReduction)
+    if reduction.returns is Returns.INDICES:
+        return {}
+    return _gradients_of_selection(request, arrays, kept[0], upstream, wanted)
 
 
 # ---------------------------------------------------------------------- smooth reductions
@@ -79,7 +102,7 @@ def _gradient_kernels(
 ) -> tuple[_GradientKernel, ...]:
     """The kernels of a backward pass: one for the kept axis and the parameters, one for the reduced axis.
 
-    They read the arrays of the forward pass, then the upstream gradient, then the output.
+    They read the arrays of the forward pass, then the upstream gradient, then the output if they need it.
     """
     kept = axis.swapped
     output_dim = reduction.output_shape(formula.dim)[0]
@@ -98,10 +121,14 @@ def _gradient_kernels(
 
 
 def _gradients_of_smooth(
-    request: Request, arrays: tuple[Tensor, ...], output: Tensor, upstream: Tensor, wanted: tuple[bool, ...]
+    request: Request,
+    arrays: tuple[Tensor, ...],
+    kept: tuple[Tensor, ...],
+    upstream: Tensor,
+    wanted: tuple[bool, ...],
 ) -> dict[int, Tensor]:
     assert isinstance(request.reduction, SmoothReduction)
-    data = (*arrays, upstream, output)
+    data = (*arrays, upstream, *kept)
     found: dict[int, Tensor] = {}
     for kernel in _gradient_kernels(request.formula, request.reduction, request.axis, wanted):
         (joined,) = reduce(replace(request, formula=kernel.formula, reduction=Sum(), axis=kernel.axis), data)

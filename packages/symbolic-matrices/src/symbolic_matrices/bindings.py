@@ -213,6 +213,10 @@ def resolve(binding: Binding, context: Context) -> Array:
         context.dtype,
         context.device,
     ):
+        if binding.library is not library and binding.library.needs_gradient(binding.value):
+            raise ArrayTypeError(
+                f"A {library.name} formula would lose the gradient of its {binding.describe()}; detach the parameter."
+            )
         return library.convert(binding.value, context.dtype, context.device)
     return binding.value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from typing import Any, Protocol
 
 
@@ -164,15 +164,17 @@ def call(operation: OperationLike, arguments: tuple[Node, ...], attributes: Attr
     return _intern((operation, arguments, attributes), lambda: Call(operation, arguments, attributes))
 
 
-def topological(*roots: Node) -> list[Node]:
-    """Every node below the roots, once, arguments before the calls that use them."""
+def topological(*roots: Node, known: Container[Node] = ()) -> list[Node]:
+    """Every node below the roots, once, arguments before the calls that use them; ``known`` ones are left out."""
     order: dict[Node, None] = {}
     stack: list[tuple[Node, Iterator[Node]]] = []
     for root in roots:
+        if root in known:
+            continue
         stack.append((root, iter(root.arguments)))
         while stack:
             node, remaining = stack[-1]
-            child = next((argument for argument in remaining if argument not in order), None)
+            child = next((a for a in remaining if a not in order and a not in known), None)
             if child is not None:
                 stack.append((child, iter(child.arguments)))
             else:

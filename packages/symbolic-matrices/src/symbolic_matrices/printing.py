@@ -18,6 +18,7 @@ from .operations import Operation
 from .planning import Plan
 
 INDENT = "    "
+TEXT_DEPTH = 10  # of formulas for people: sub-expressions that are shared are spelled again
 
 
 @dataclass(frozen=True)
@@ -170,24 +171,26 @@ def _spell_number(value: float) -> str:
     return f"REAL({value!r})"
 
 
-def print_formula(formula: Node) -> str:
-    """The formula as people write it: ``exp(-sqdist(x0, y1)) * y2``."""
+def print_formula(formula: Node, depth: int = TEXT_DEPTH) -> str:
+    """The formula as people write it: ``exp(-sqdist(x0, y1)) * y2``. What is nested too deeply reads ``...``."""
     if isinstance(formula, Constant):
         return f"{formula.value:g}"
     if not isinstance(formula, Call):
         return repr(formula)
+    if depth == 0:
+        return "..."
     operation = formula.operation
     assert isinstance(operation, Operation)
     if operation.text:
-        inside = (_parenthesised(argument) for argument in formula.arguments)
+        inside = (_parenthesised(argument, depth - 1) for argument in formula.arguments)
         return operation.text.format(*inside, attributes=formula.attributes)
-    arguments = [print_formula(argument) for argument in formula.arguments]
+    arguments = [print_formula(argument, depth - 1) for argument in formula.arguments]
     return f"{operation.name}({', '.join([*arguments, *map(str, formula.attributes)])})"
 
 
-def _parenthesised(node: Node) -> str:
-    text = print_formula(node)
-    is_infix = isinstance(node, Call) and bool(getattr(node.operation, "text", ""))
+def _parenthesised(node: Node, depth: int) -> str:
+    text = print_formula(node, depth)
+    is_infix = isinstance(node, Call) and bool(getattr(node.operation, "text", "")) and text != "..."
     return f"({text})" if is_infix or text.startswith("-") else text
 
 

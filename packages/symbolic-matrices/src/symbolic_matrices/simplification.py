@@ -19,6 +19,8 @@ from .operations import Operation
 from .operations import pointwise as p
 from .operations import vectors as v
 
+MOST_FACTORS = 32  # of a product that is regrouped as a whole
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -50,14 +52,19 @@ def _same_vectors(x: Node, y: Node) -> bool:
 
 
 def _factors(node: Node) -> tuple[list[Node], int]:
-    """The factors of a product of products, and its sign."""
-    if _is(node, p.negate):
-        factors, sign = _factors(node.arguments[0])
-        return factors, -sign
-    if not _is(node, p.multiply):
-        return [node], 1
-    (left, left_sign), (right, right_sign) = map(_factors, node.arguments)
-    return left + right, left_sign * right_sign
+    """The factors of a product of products, and its sign. Very long products keep some of their own grouping."""
+    factors: list[Node] = []
+    sign, pending = 1, [node]
+    while pending:
+        factor = pending.pop()
+        if _is(factor, p.negate):
+            sign = -sign
+            pending.append(factor.arguments[0])
+        elif _is(factor, p.multiply) and len(factors) + len(pending) < MOST_FACTORS:
+            pending.extend(reversed(factor.arguments))
+        else:
+            factors.append(factor)
+    return factors, sign
 
 
 def _product(factors: Iterable[Node]) -> Node | None:
@@ -151,6 +158,7 @@ RULES = (
     Rule("1 x -> x", p.multiply, lambda x, y: y if _is_number(x, 1) else None),
     Rule("x (-1) -> -x", p.multiply, lambda x, y: p.negate(x) if _is_number(y, -1) else None),
     Rule("(-1) x -> -x", p.multiply, lambda x, y: p.negate(y) if _is_number(x, -1) else None),
+    Rule("x x -> x^2", p.multiply, lambda x, y: p.square(x) if x is y else None),
     Rule("products are grouped by how often their factors are computed", p.multiply, lambda x, y: (
         _regroup(p.multiply(x, y)))),
     Rule("-(x y) -> x (-y), y computed less often", p.negate, lambda x: (
@@ -181,26 +189,34 @@ _rules_of: dict[Operation, tuple[Rule, ...]] = {
 @functools.lru_cache(maxsize=4096)
 def simplify(root: Node) -> Node:
     """An equal formula, of the same dimension, that is cheaper to compute."""
-    new: dict[Node, Node] = {}
-    for node in topological(root):
-        new[node] = (
-            node if not isinstance(node, Call) else _rewrite(node, tuple(new[a] for a in node.arguments))
-        )
-    return new[root]
+    return _simplify(root, {})
 
 
-def _rewrite(node: Call, arguments: tuple[Node, ...]) -> Node:
+def _simplify(root: Node, done: dict[Node, Node]) -> Node:
+    """Rewrite bottom-up the nodes that are not ``done`` yet."""
+    for node in topological(root, known=done):
+        if isinstance(node, Call):
+            result = _rewrite(
+                call(node.operation, tuple(done[a] for a in node.arguments), node.attributes), done
+            )
+            done[result] = result
+            done[node] = result
+        else:
+            done[node] = node
+    return done[root]
+
+
+def _rewrite(node: Call, done: dict[Node, Node]) -> Node:
     """Apply the first rule that holds to a call of simplified arguments, and simplify what it returns."""
     operation = node.operation
     assert isinstance(operation, Operation)
-    if operation.is_componentwise and all(isinstance(a, Constant) for a in arguments):
-        return _fold(operation, arguments, node)
-    unchanged = call(operation, arguments, node.attributes)
+    if operation.is_componentwise and all(isinstance(a, Constant) for a in node.arguments):
+        return _fold(operation, node.arguments, node)
     for rule in _rules_of.get(operation, ()):
-        rewritten = rule.apply(*arguments, *node.attributes)
-        if rewritten is not None and rewritten.dim == node.dim and rewritten is not unchanged:
-            return simplify(rewritten)
-    return unchanged
+        rewritten = rule.apply(*node.arguments, *node.attributes)
+        if rewritten is not None and rewritten.dim == node.dim and rewritten is not node:
+            return _simplify(rewritten, done)
+    return node
 
 
 def _fold(operation: Operation, arguments: tuple[Node, ...], node: Call) -> Node:

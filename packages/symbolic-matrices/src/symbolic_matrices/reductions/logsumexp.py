@@ -19,6 +19,10 @@ class LogSumExp(SmoothReduction):
     def name(self) -> str:
         return "logsumexp"
 
+    @property
+    def cotangent_reads_output(self) -> bool:
+        return True
+
     def check_dim(self, dim: int) -> None:
         if dim != 1:
             raise ShapeError(f"logsumexp needs a formula of dimension 1 but this one has dimension {dim}.")

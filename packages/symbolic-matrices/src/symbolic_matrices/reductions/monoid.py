@@ -89,6 +89,11 @@ class Reduction(abc.ABC):
 class SmoothReduction(Reduction):
     """A reduction that is a smooth function of all the values."""
 
+    @property
+    def cotangent_reads_output(self) -> bool:
+        """Whether the backward pass needs the output of the forward pass."""
+        return False
+
     @abc.abstractmethod
     def cotangent(self, formula: Node, output: Node, upstream: Node) -> Node:
         """What the value F_ij receives from the gradient ``upstream`` with respect to the ``output`` at i."""
