@@ -21,7 +21,7 @@ from ..reductions import Kind
 from . import threads
 
 ROW_BLOCK = 512  # rows of a task: enough to pay for staging the columns, few enough to balance the threads
-STAGED_BYTES = 1 << 18  # staged rows of a task stay in the L2 cache
+STAGED_BYTES = 1 << 18  # staged rows of a task and their states stay in the L2 cache
 INLINE_PAIRS = 1 << 17  # below, waking a thread costs more than it saves
 LONG_PAIRS = 1 << 24  # above, the calling thread waits, so that Ctrl-C is heard
 LEAST_SPLIT_COLUMNS = 2048  # columns of an interval, where the columns are cut
@@ -163,7 +163,8 @@ def choose_split(traits: Traits, rows: int, columns: int, batches: int, thread_c
     each cut costs a state per row.
     """
     group = traits.group_rows
-    block = min(ROW_BLOCK, STAGED_BYTES // max(1, traits.row_bytes))
+    row_bytes = traits.row_bytes + traits.state_bytes // group
+    block = min(ROW_BLOCK, STAGED_BYTES // max(1, row_bytes))
     is_shared = thread_count > 1 and rows * columns * batches > INLINE_PAIRS
     if is_shared:
         # Several tasks per thread, so that few threads idle while the last ones finish.

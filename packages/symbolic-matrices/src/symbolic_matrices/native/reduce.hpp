@@ -203,13 +203,19 @@ class Kernel {
     struct Writer {
         const Problem& problem;
         int64 first, valid;  // first row, counted over the batch; rows of the problem from there on
-        SM_INLINE void value(int k, Vec x) const {
-            if (problem.values)
-                for (int l = 0; l < lanes && l < valid; ++l) problem.values[(first + l) * Reduction::out_dim + k] = x[l];
+        void value(int k, Vec x) const {
+            if (problem.values) write(problem.values, k, x);
         }
-        SM_INLINE void index(int k, Bits x) const {
-            if (problem.indices)
-                for (int l = 0; l < lanes && l < valid; ++l) problem.indices[(first + l) * Reduction::out_dim + k] = x[l];
+        void index(int k, Bits x) const {
+            if (problem.indices) write(problem.indices, k, x);
+        }
+        template <class Number, class Register>
+        SM_INLINE void write(Number* output, int k, Register x) const {
+            if (Reduction::out_dim == 1 && sizeof(Number) == sizeof(x[0]) && valid >= lanes) {
+                __builtin_memcpy(output + first, &x, sizeof(x));
+                return;
+            }
+            for (int l = 0; l < lanes && l < valid; ++l) output[(first + l) * Reduction::out_dim + k] = x[l];
         }
     };
 
