@@ -109,8 +109,9 @@ def install_alone(package: Package, archives: Iterable[Path], constraints: Path,
 def import_alone(package: Package, python: Path, folder: Path) -> str:
     """Import the package from the environment in the folder, and from nowhere else; return its version."""
     program = (
-        f"import importlib.metadata as m, {package.module} as p; "
-        f"assert '{folder.name}' in p.__file__, p.__file__; print(m.version('{package.name}'))"
+        f"import importlib.metadata, {package.module} as p; version = importlib.metadata.version('{package.name}'); "
+        f"assert '{folder.name}' in p.__file__, p.__file__; "
+        f"assert getattr(p, '__version__', version) == version, p.__version__; print(version)"
     )
     # The "safe path" leaves the current folder out of the places to import from.
     return run(python, "-c", program, environment={"PYTHONPATH": "", "PYTHONSAFEPATH": "1"}).strip()
