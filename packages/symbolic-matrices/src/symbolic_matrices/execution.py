@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -91,8 +93,30 @@ class CompiledPlan:
 def _compiled(formula: Node, reduction: Reduction, axis: Axis, dtype: str, backend_name: str) -> CompiledPlan:
     backend: Backend = BACKENDS[backend_name]
     plan = make_plan(formula, reduction, axis, dtype)
-    with measure_compilation():
-        return CompiledPlan(backend.compile(plan), backend.launch)
+    return _compiled_once(plan, backend, backend_name)
+
+
+def _compiled_once(plan: Plan, backend: Backend, backend_name: str) -> CompiledPlan:
+    """Compile a plan; threads that ask for it meanwhile wait for the first of them."""
+    key = (plan, backend_name)
+    with _lock:
+        is_first = key not in _compiling
+        future = _compiling.setdefault(key, Future())
+    if not is_first:
+        return future.result()
+    try:
+        with measure_compilation():
+            future.set_result(CompiledPlan(backend.compile(plan), backend.launch))
+    except BaseException as error:
+        future.set_exception(error)
+    finally:
+        with _lock:
+            del _compiling[key]
+    return future.result()
+
+
+_compiling: dict[tuple[Plan, str], Future[CompiledPlan]] = {}
+_lock = threading.Lock()
 
 
 def _choose_backend(request: Request) -> str:
