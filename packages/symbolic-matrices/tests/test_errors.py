@@ -196,3 +196,9 @@ def test_a_symbolic_matrix_is_no_array(use):
 def test_counts_are_not_truncated(attempt):
     with pytest.raises(TypeError):
         attempt(Vi(X))
+
+
+def test_columns_beyond_the_reach_of_float32_lanes():
+    huge = torch.zeros(1, 1, 1).expand(1, (1 << 31) + 8, 1)  # no memory behind
+    with pytest.raises(BackendError, match="at most 2147483647 entries but got 2147483656"):
+        LazyTensor(huge).sum(axis=1)

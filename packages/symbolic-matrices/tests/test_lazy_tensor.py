@@ -165,6 +165,13 @@ def test_numbers_follow_the_dtype_of_the_arrays(clouds):
         assert gaussian(Vi(x), Vj(y), Pm(scale)).sum(axis=1).dtype == np.float32
 
 
+def test_numbers_are_exact_in_every_library():
+    x = np.zeros((3, 1))
+    for number in (0.1, [0.1], np.float64(0.1), np.array(0.1)):
+        for array in (x, torch.tensor(x)):
+            assert float((Vi(array) + number).sum(axis=1)[0, 0]) == 0.1
+
+
 def test_new_numbers_need_no_new_kernel(clouds):
     x, y = clouds
     gaussian(Vi(x), Vj(y), 0.5).sum(axis=1)

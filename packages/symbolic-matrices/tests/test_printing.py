@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import pickle
 from pathlib import Path
@@ -101,3 +102,15 @@ def test_stubs_are_up_to_date():
     spec.loader.exec_module(generate_stubs)
     written = "".join(generate_stubs.STUB.read_text().split())
     assert "".join(generate_stubs.stub_text().split()) == written, "run: python tools/generate_stubs.py"
+
+
+def test_long_formulas_repeat_less_text():
+    """Compile time grows with the text of a pair, once its functions are inlined and its columns unrolled."""
+    x, y = Vi(X), Vj(X)
+    short, longer, very_long = (functools.reduce(lambda f, _: (f * y).sin(), range(n), x) for n in (1, 4, 20))
+    assert "SM_MOST_COLUMNS" not in explain(short).source
+    assert "#define SM_MOST_COLUMNS 2" in explain(longer).source
+    assert "#define SM_LONG_FORMULA" in explain(very_long).source
+    for formula in (longer, very_long):
+        expected = formula.sum(axis=1, backend="reference")
+        np.testing.assert_allclose(formula.sum(axis=1), expected, rtol=1e-5, atol=1e-6)

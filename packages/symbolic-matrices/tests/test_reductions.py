@@ -94,6 +94,16 @@ def test_logsumexp_of_extreme_exponents(backend, dtype):
     assert (Vi(shifts) + Vj(nothing)).logsumexp(axis=1, backend=backend).tolist() == [[-np.inf]] * 3
 
 
+def test_float32_sums_of_many_terms_are_accurate():
+    """Also of equal terms, whose rounding errors do not average out."""
+    for terms in (
+        np.full((100_000, 1), 1000.1, "float32"),
+        np.random.default_rng(0).random((100_000, 1), "float32"),
+    ):
+        total = (Vi(np.zeros((3, 1), "float32")) + Vj(terms)).sum(axis=1)
+        assert np.abs(total / terms.sum(dtype="float64") - 1).max() < 1e-6
+
+
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_no_columns(name, backend):
     tensor = Vi(np.zeros((4, 1))) + Vj(np.zeros((0, 1)))

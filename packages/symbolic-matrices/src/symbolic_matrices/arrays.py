@@ -253,9 +253,10 @@ class PyTorch(ArrayLibrary):
 
     def convert(self, value: Any, dtype_name: str, device: str) -> Array:
         torch = self.namespace
-        if not isinstance(value, torch.Tensor):
-            value = torch.tensor(value)  # a copy: PyTorch warns of read-only arrays
-        return value.to(dtype=getattr(torch, dtype_name), device=device)
+        dtype = getattr(torch, dtype_name)
+        if isinstance(value, torch.Tensor):
+            return value.to(dtype=dtype, device=device)
+        return torch.tensor(value, dtype=dtype, device=device)  # a copy: PyTorch warns of read-only arrays
 
     def astype(self, array: Array, dtype_name: str) -> Array:
         return array.to(getattr(self.namespace, dtype_name))

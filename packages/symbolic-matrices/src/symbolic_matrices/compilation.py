@@ -75,7 +75,11 @@ def find_compiler() -> Compiler | None:
 
 
 def _requested() -> tuple[str, ...]:
-    return tuple(shlex.split(os.environ.get("CXX", "")))
+    text = os.environ.get("CXX", "")
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:  # an open quotation: no command at all, which find_compiler reports
+        return (text,)
 
 
 def _candidates() -> Iterator[tuple[str, ...]]:
@@ -260,7 +264,7 @@ def _run_compiler(compiler: Compiler, entry: Path) -> None:
         *compiler.command, *compiler_flags(compiler), f"-I{NATIVE_FOLDER}", str(source), "-o", str(library),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode != 0:
+    if done.returncode != 0 or not library.exists():
         formula = source.read_text().partition("\n")[0].removeprefix("//").strip()
         raise CompilationError(
             f"The C++ compiler refused the kernel of: {formula}\n"

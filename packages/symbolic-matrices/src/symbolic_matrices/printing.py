@@ -18,6 +18,9 @@ from .operations import Operation
 from .planning import Plan
 
 INDENT = "    "
+MOST_INLINED = (
+    48  # functions in the inner loop, all its columns together: what compiles in well under a second
+)
 TEXT_DEPTH = 10  # of formulas for people: sub-expressions that are shared are spelled again
 
 
@@ -211,6 +214,29 @@ def print_struct(formula: Node) -> str:
     return "\n".join([*lines, "};"])
 
 
+def inlined_functions(formula: Node) -> float:
+    """How much text one pair takes once its functions are inlined, in functions such as exp."""
+    total = 0.0
+    for node in topological(formula):
+        if isinstance(node, Call) and node.axes == STAGES[-1].axes:
+            calls_function = "(" in getattr(node.operation, "component", "")
+            total += min(node.dim, 16) * (1.0 if calls_function else 0.125)
+    return total
+
+
+def _definitions(plan: Plan) -> list[str]:
+    """What the headers want to know: the number format, and how far they may repeat the text of a pair."""
+    real = plan.real
+    lines = [f"#define REAL {real.spelling}", f"#define REAL_BITS {8 * real.itemsize}"]
+    text = inlined_functions(plan.formula)
+    most_columns = next((n for n in (8, 4, 2) if n * text <= MOST_INLINED), 1)
+    if most_columns < 8:
+        lines.append(f"#define SM_MOST_COLUMNS {most_columns}")
+    if text > MOST_INLINED:
+        lines.append("#define SM_LONG_FORMULA")
+    return [*lines, '#include "reduce.hpp"']
+
+
 @dataclass(frozen=True)
 class PrintedKernel:
     """The text of a kernel and the name of its entry point."""
@@ -224,11 +250,7 @@ def print_kernel(plan: Plan) -> PrintedKernel:
     """The whole text that is compiled for a plan. Equal plans print equal texts."""
     reduction = plan.reduction.spelling("Formula::dim")
     title = f"// {plan.reduction.name} over j of  {print_formula(plan.formula)}"
-    real = plan.real
-    definitions = (
-        f'#define REAL {real.spelling}\n#define REAL_BITS {8 * real.itemsize}\n#include "reduce.hpp"'
-    )
-    body = "\n".join((title, definitions, "", print_struct(plan.formula), ""))
+    body = "\n".join((title, *_definitions(plan), "", print_struct(plan.formula), ""))
     digest = hashlib.sha256(f"{body}{reduction}".encode()).hexdigest()[:16]
     name = f"{plan.reduction.name}_{digest}"
     return PrintedKernel(f"{body}\nSM_KERNEL({name}, Formula, {reduction})\n", name)

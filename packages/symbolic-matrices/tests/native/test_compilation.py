@@ -173,12 +173,19 @@ def test_requested_compiler_comes_first(fresh_search: None, monkeypatch: pytest.
     assert compilation.find_compiler().command == (*found.command, "-DREQUESTED")
 
 
+@pytest.mark.parametrize("requested", ["no-such-compiler", 'g++ "open quotation'])
 def test_requested_compiler_that_does_not_run_is_reported(
-    fresh_search: None, monkeypatch: pytest.MonkeyPatch
+    fresh_search: None, monkeypatch: pytest.MonkeyPatch, requested: str
 ) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.warns(SymbolicMatricesWarning, match="no-such-compiler"):
+    monkeypatch.setenv("CXX", requested)
+    with pytest.warns(SymbolicMatricesWarning, match=requested.split()[0]):
         assert compilation.find_compiler() is not None
+
+
+def test_program_that_compiles_nothing_is_reported(cache: Path) -> None:
+    idle = compilation.Compiler((sys.executable, "-c", ""), "1", "gcc")
+    with pytest.raises(CompilationError, match="exited with status 0"):
+        compilation.compile_library(TEXT, idle)
 
 
 def test_no_compiler(fresh_search: None, monkeypatch: pytest.MonkeyPatch) -> None:

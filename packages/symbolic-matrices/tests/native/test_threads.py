@@ -83,6 +83,30 @@ def test_failure_of_a_thread_is_raised(join_in: bool) -> None:
         threads.run_on_threads(job, 2, lambda: None, join_in)
 
 
+def test_interrupted_callers_wait_for_the_runs_that_have_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the memory that the runs write into would be freed under their feet."""
+    cancelled, begun, ended = threading.Event(), [], []
+    interrupts = iter([KeyboardInterrupt, KeyboardInterrupt, KeyboardInterrupt])
+    wait = threads._wait
+
+    def interrupted_wait(*arguments: object) -> None:
+        for interrupt in interrupts:
+            raise interrupt
+        wait(*arguments)
+
+    def begun_job() -> int:
+        begun.append(None)
+        cancelled.wait(10)
+        time.sleep(0.1)
+        ended.append(None)
+        return 0
+
+    monkeypatch.setattr(threads, "_wait", interrupted_wait)
+    with pytest.raises(KeyboardInterrupt):
+        threads.run_on_threads(begun_job, 2, cancelled.set, join_in=False)
+    assert len(begun) == len(ended)
+
+
 def test_calls_from_several_threads_at_once(restored_count: int) -> None:
     rng = np.random.default_rng(1)
     x = rng.random((600, 3))

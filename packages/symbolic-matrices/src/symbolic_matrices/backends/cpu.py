@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .. import compilation
 from ..arrays import Array, ArrayLibrary
+from ..errors import BackendError
 from ..planning import Plan
 from ..printing import print_kernel
 from ..problems import Problem
@@ -25,6 +26,7 @@ STAGED_BYTES = 1 << 18  # staged rows of a task and their states stay in the L2 
 INLINE_PAIRS = 1 << 17  # below, waking a thread costs more than it saves
 LONG_PAIRS = 1 << 24  # above, the calling thread waits, so that Ctrl-C is heard
 LEAST_SPLIT_COLUMNS = 2048  # columns of an interval, where the columns are cut
+MOST_COLUMNS = {"float32": (1 << 31) - 1, "float64": (1 << 62)}  # counted in lanes of the dtype's width
 PARTIAL_BYTES = 1 << 28  # limit of the memory for partial states
 _CANCELLED = 1 << 62
 _OUT_OF_MEMORY = 2
@@ -181,6 +183,11 @@ def choose_split(traits: Traits, rows: int, columns: int, batches: int, thread_c
 
 def launch(kernel: CpuKernel, problem: Problem) -> tuple[Array, ...]:
     """Run a kernel and return its outputs, one per kind of the reduction."""
+    if problem.columns > MOST_COLUMNS[problem.dtype]:
+        raise BackendError(
+            f"A {problem.dtype} kernel reduces at most {MOST_COLUMNS[problem.dtype]} entries but got "
+            f"{problem.columns}; reduce parts of them, or use float64."
+        )
     outputs = problem.allocate(kernel.kinds, kernel.output_shape)
     if problem.rows == 0 or 0 in problem.batch_shape:
         return outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -109,40 +110,50 @@ def run_on_threads(
 
     With ``join_in``, the calling thread takes one of the runs. Without, it only waits and so hears Ctrl-C, since
     Python delivers signals between bytecodes and not inside of a long call. On any exception: ``cancel``, wait for
-    the threads, raise.
+    the runs that have begun, raise. A run that begins after ``cancel`` must return without touching the data.
     """
-    results: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+    begun: list[None] = []
+    outcomes: list[int | BaseException] = []
+    ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def work() -> None:
+        begun.append(None)
         try:
-            results.put(job())
+            outcomes.append(job())
         except BaseException as failure:
-            results.put(failure)
+            outcomes.append(failure)
+        ended.put(None)
 
-    running = count - 1 if join_in else count
-    _pool.submit(work, running)
-    finished: list[int | BaseException] = []
     try:
+        _pool.submit(work, count - 1 if join_in else count)
         if join_in:
-            finished.append(job())
-        while running:
-            finished.append(_next(results))
-            running -= 1
+            work()
+        while len(outcomes) < count:
+            _wait(ended)
     except BaseException:
-        cancel()
-        for _ in range(running):
-            results.get()
+        _cancel_and_wait(cancel, lambda: len(outcomes) == len(begun), ended)
         raise
-    for result in finished:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in finished if isinstance(result, int)]
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, int)]
 
 
-def _next(results: queue.SimpleQueue[int | BaseException]) -> int | BaseException:
-    """The next result. Waits in slices, as an endless wait cannot be interrupted on Windows."""
+def _wait(ended: queue.SimpleQueue[None]) -> None:
+    """Until a run ends, or a moment: an endless wait cannot be interrupted on Windows."""
+    with contextlib.suppress(queue.Empty):
+        ended.get(timeout=0.2)
+
+
+def _cancel_and_wait(
+    cancel: Callable[[], None], all_ended: Callable[[], bool], ended: queue.SimpleQueue[None]
+) -> None:
+    """Further Ctrl-C do not cut this short: the runs write into memory that the caller is about to free."""
     while True:
         try:
-            return results.get(timeout=0.2)
-        except queue.Empty:
+            cancel()
+            while not all_ended():
+                _wait(ended)
+            return
+        except KeyboardInterrupt:
             continue

@@ -115,6 +115,13 @@ SM_BY_LANE_2(atan2)
 #undef SM_BY_LANE
 #undef SM_BY_LANE_2
 
+// Very long formulas call the polynomials too.
+#ifdef SM_LONG_FORMULA
+#define SM_FUNCTION SM_CALL
+#else
+#define SM_FUNCTION SM_INLINE
+#endif
+
 // ---------------------------------------------------------------------------------------------------------------------
 // exp and exp2: x = n + r in units of log 2, a polynomial in |r| <= 1/2, times 2^n.
 
@@ -140,12 +147,12 @@ SM_INLINE Vec bounded_by_1(Vec x) {  // the sign of x times min(|x|, 1), where N
     return y;
 }
 
-SM_INLINE Vec exp2(Vec x) {
+SM_FUNCTION Vec exp2(Vec x) {
     const Vec r = fraction_to_nearest(x);
     return times_power_of_2(polynomial(exp2_polynomial, r) * r + REAL(1), x - r);
 }
 
-SM_INLINE Vec exp(Vec x) {
+SM_FUNCTION Vec exp(Vec x) {
     const Vec n = nearest_integer(x * log2_e);
     // Out of range, r means nothing and n alone decides: r only has to stay finite.
     const Vec r = bounded_by_1((x - n * ln2_high) - n * ln2_low);
@@ -159,14 +166,14 @@ SM_INLINE Vec times_power_of_2(Vec x, Vec shifted) {
     return x * vec_of(half) * vec_of((n << mantissa_bits) - half);
 }
 
-SM_INLINE Vec exp2(Vec x) {
+SM_FUNCTION Vec exp2(Vec x) {
     x = limit(x, exp2_lowest, exp2_highest);
     const Vec shifted = x + (rounding_shift + 2 * exponent_bias);
     const Vec r = x - (shifted - (rounding_shift + 2 * exponent_bias));
     return times_power_of_2(polynomial(exp2_polynomial, r) * r + REAL(1), shifted);
 }
 
-SM_INLINE Vec exp(Vec x) {
+SM_FUNCTION Vec exp(Vec x) {
     x = limit(x, exp_lowest, exp_highest);
     const Vec shifted = x * log2_e + (rounding_shift + 2 * exponent_bias);
     const Vec n = shifted - (rounding_shift + 2 * exponent_bias);
@@ -216,14 +223,14 @@ SM_INLINE Vec log_of_parts(Vec exponent, Vec mantissa) {
 }
 
 #ifdef SM_AVX512
-SM_INLINE Vec log(Vec x) {  // zero, infinite and negative numbers come out right by the definition of these instructions
+SM_FUNCTION Vec log(Vec x) {  // zero, infinite and negative numbers come out right by the definition of these instructions
     Vec mantissa, exponent;
     asm("vgetmant" SM_SUFFIX " $11, %1, %0" : "=v"(mantissa) : "v"(x));  // in [3/4, 3/2), NaN where x < 0
     asm("vgetexp" SM_SUFFIX " %1, %0" : "=v"(exponent) : "v"(x));
     return log_of_parts(mantissa < REAL(1) ? exponent + REAL(1) : exponent, mantissa);
 }
 #else
-SM_INLINE Vec log(Vec x) {
+SM_FUNCTION Vec log(Vec x) {
     constexpr REAL smallest_normal = REAL_BITS == 32 ? 1.17549435e-38 : 2.2250738585072014e-308;
     constexpr REAL scale = REAL(Integer(1) << mantissa_bits);
     const Bits is_tiny = x < smallest_normal;
@@ -239,7 +246,7 @@ SM_INLINE Vec log(Vec x) {
 #endif
 
 // log(1 + x): the logarithm of the rounded 1 + x, corrected for what the rounding lost.
-SM_INLINE Vec log1p(Vec x) {
+SM_FUNCTION Vec log1p(Vec x) {
     const Vec u = x + REAL(1);
     const Vec lost = x - (u - REAL(1));
     const Vec corrected = log(u) + lost / u;
@@ -274,7 +281,7 @@ SM_INLINE Vec sine_in_quadrant(Vec r, Bits quadrant) {
 }
 
 #define SM_CIRCULAR(name, quadrants)                                                            \
-    SM_INLINE Vec name(Vec x) {                                                                 \
+    SM_FUNCTION Vec name(Vec x) {                                                               \
         if (__builtin_expect(any(not_at_least(splat(largest_reduced_angle), abs(x))), 0))       \
             return name##_by_lane(x);                                                           \
         const ReducedAngle angle = reduce_angle(x);                                             \
@@ -284,12 +291,12 @@ SM_CIRCULAR(sin, 0)
 SM_CIRCULAR(cos, 1)
 #undef SM_CIRCULAR
 #else  // without fused multiply-adds, the reduction of the angle would need more parts
-SM_INLINE Vec sin(Vec x) { return sin_by_lane(x); }
-SM_INLINE Vec cos(Vec x) { return cos_by_lane(x); }
+SM_FUNCTION Vec sin(Vec x) { return sin_by_lane(x); }
+SM_FUNCTION Vec cos(Vec x) { return cos_by_lane(x); }
 #endif
 
 // tanh x = 1 - 2 / (exp(2 x) + 1), and a polynomial near 0 where that cancels.
-SM_INLINE Vec tanh(Vec x) {
+SM_FUNCTION Vec tanh(Vec x) {
     const Vec size = abs(x), z = x * x;
     const Vec near = x + x * (z * polynomial(tanh_polynomial, z));
     const Vec far = REAL(1) - REAL(2) / (exp(size + size) + REAL(1));

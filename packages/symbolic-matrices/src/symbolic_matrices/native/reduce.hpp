@@ -104,7 +104,7 @@ class Kernel {
     static constexpr int group_rows = lanes;
     static constexpr int64 column_bytes = sizeof(REAL) * (Formula::column_dim > 0 ? Formula::column_dim : 1);
     // A tile stays in the L1 cache, and a plain sum over it loses little.
-    static constexpr int tile_columns = column_bytes * 256 <= 16384 ? 256 : int(divide_up(16384 / column_bytes, 8)) * 8;
+    static constexpr int tile_columns = column_bytes * 64 <= 16384 ? 64 : int(divide_up(16384 / column_bytes, 8)) * 8;
     typedef typename Reduction::State State;
     typedef typename Reduction::Tile Tile;
 

@@ -34,12 +34,17 @@ typedef Integer Bits __attribute__((vector_size(SM_VECTOR_BYTES)));  // integers
 constexpr int lanes = SM_VECTOR_BYTES / sizeof(REAL);
 
 // Columns whose pairs are evaluated together: independent chains that hide each other's latency, and share each load of
-// a row's value. 32 registers have room for more of them than 16.
-#if defined(SM_AVX512) || defined(__aarch64__)
-constexpr int columns_at_once = 8;
-#else
-constexpr int columns_at_once = 4;
+// a row's value. 32 registers have room for more of them than 16. A long formula, whose text is repeated for each of
+// them, asks for fewer through SM_MOST_COLUMNS, so that it compiles in reasonable time.
+#ifndef SM_MOST_COLUMNS
+#define SM_MOST_COLUMNS 8
 #endif
+#if defined(SM_AVX512) || defined(__aarch64__)
+constexpr int columns_in_registers = 8;
+#else
+constexpr int columns_in_registers = 4;
+#endif
+constexpr int columns_at_once = columns_in_registers < SM_MOST_COLUMNS ? columns_in_registers : SM_MOST_COLUMNS;
 
 SM_INLINE Vec splat(REAL value) { return value - Vec{}; }  // folds to a broadcast: x - 0 is x for every x
 SM_INLINE Bits splat_bits(Integer value) { return value - Bits{}; }
