@@ -166,3 +166,27 @@ def test_distances_near_zero_keep_their_digits():
     y = x + torch.tensor([1e-5, 0.0, 0.0])
     result = solve_sample(x, y, metric="euclidean", reg=1e-3)
     assert float(result.value_linear) == pytest.approx(1e-5, rel=0.05)
+
+
+@pytest.mark.parametrize("reach", [1.0, 10.0, 1000.0])
+def test_strong_penalties_between_different_masses_converge(reach):
+    """Alternate updates alone need (reach / blur)^2 iterations."""
+    x, y = _clouds(30, 40)
+    a, b = torch.full((30,), 1 / 30.0, dtype=x.dtype), torch.full((40,), 2 / 40.0, dtype=x.dtype)
+    result = solve_sample(x, y, a, b, blur=0.05, reach=reach, tol=1e-6)
+    assert result.status == "converged"
+    assert result.n_iter < 150
+    mass = float(result.marginal_a.sum())
+    assert mass == pytest.approx(2**0.5, rel=0.3 / reach)  # the geometric mean, in the limit
+
+
+def test_masses_that_hardly_feel_each_other():
+    """Two far blobs that must exchange mass: an extrapolation alone goes back and forth."""
+    generator = torch.Generator().manual_seed(0)
+    blob = 0.05 * torch.randn(50, 2, generator=generator, dtype=torch.float64)
+    x = torch.cat([blob, blob + torch.tensor([3.0, 0.0])])
+    a, b = torch.full((100,), 0.01, dtype=x.dtype), torch.cat([torch.full((50,), w) for w in (0.006, 0.014)])
+    result = solve_sample(x, x, a, b.double(), blur=0.3, tol=1e-5)
+    assert result.status == "converged"
+    # A fifth of the mass goes over three units; entropy lets it choose where to start from and end.
+    assert float(result.value_linear) == pytest.approx(0.2 * 9, rel=0.05)

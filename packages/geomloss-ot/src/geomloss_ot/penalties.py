@@ -19,6 +19,10 @@ class Penalty(Protocol):
     def conserves_mass(self) -> bool:
         """Whether the marginal is a constraint: both measures must then have the same mass."""
 
+    @property
+    def slope_rate(self) -> float:
+        """The r such that dual_slope(f + t) = exp(-r t) dual_slope(f)."""
+
     def proximal(self, softmin: Array, epsilon: float) -> Array:
         """argmax_f of -Phi*(-f) - epsilon exp((f - softmin) / epsilon)."""
 
@@ -40,6 +44,7 @@ class Balanced:
     """The marginals of the plan are the given measures: Phi* is the identity."""
 
     conserves_mass: bool = field(default=True, init=False)
+    slope_rate: float = field(default=0.0, init=False)
 
     def proximal(self, softmin: Array, epsilon: float) -> Array:
         return softmin
@@ -63,6 +68,10 @@ class KullbackLeibler:
 
     strength: float
     conserves_mass: bool = field(default=False, init=False)
+
+    @property
+    def slope_rate(self) -> float:
+        return 1 / self.strength
 
     def proximal(self, softmin: Array, epsilon: float) -> Array:
         return softmin / (1 + epsilon / self.strength)

@@ -102,7 +102,7 @@ class SamplesLoss(torch.nn.Module):
     >>> print(round(value.item(), 4))  # |translation|^2 / 2
     0.06
     >>> value.backward()
-    >>> print(x.grad.sum(0))  # minus the translation
+    >>> print(x.grad.sum(0).round(decimals=2))  # minus the translation
     tensor([-0.2000, -0.2000, -0.2000])
     """
 

@@ -27,7 +27,7 @@ class PointGeometry:
     def shape(self) -> tuple[int, ...]:
         return (*self.x.shape[:-1], self.y.shape[-2])
 
-    @property
+    @cached_property
     def T(self) -> PointGeometry:
         cost = self.cost
         if cost.degree is not None:  # a power of a distance is symmetric
@@ -100,6 +100,19 @@ class PointGeometry:
 
     def _scaled_cost(self, epsilon: float) -> Any:
         """C(x_i, y_j) / epsilon as a formula: the same kernel for all the temperatures."""
+        if any(library_of(t).needs_gradient(t) for t in self.tensors):
+            return self._build_cost(epsilon)  # a graph is for one use
+        if epsilon not in self._last_cost:
+            self._last_cost.clear()
+            self._last_cost[epsilon] = self._build_cost(epsilon)
+        return self._last_cost[epsilon]
+
+    @cached_property
+    def _last_cost(self) -> dict[float, Any]:
+        """The last temperature and its formula: building one takes longer than reducing a few hundred points."""
+        return {}
+
+    def _build_cost(self, epsilon: float) -> Any:
         x, y, cost = self.x, self.y, self.cost
         factor = cost.coefficient / epsilon
         if cost.degree is None:
