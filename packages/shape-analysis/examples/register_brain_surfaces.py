@@ -34,10 +34,22 @@ from shape_analysis import (
 )
 from symbolic_matrices import Profile, show_config
 
-# Lengths are in millimetres.
-DEFORMATION_SCALES = (5.0, 10.0, 20.0)
 REGULARIZATION = 1e-4
-BLUR_COARSE, BLUR_FINE = 3.0, 2.0
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Lengths in millimetres, which grow with the distance between vertices."""
+
+    deformation: tuple[float, ...]  # of the Gaussian kernels
+    coarse_blur: float
+    fine_blur: float
+
+    @classmethod
+    def of(cls, surface: Mesh) -> Scales:
+        """Those of a surface: 1 unit at full resolution."""
+        unit = (10_242 / surface.n_points) ** 0.5
+        return cls((5 * unit, 10 * unit, 20 * unit), 3 * unit, 2 * unit)
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,7 @@ def measure(surface: Mesh, target: Mesh) -> Residual:
     """All residuals between a surface and the target."""
     with torch.no_grad():
         return Residual(
-            float(Sinkhorn(BLUR_FINE, support="vertices", tol=1e-2)(surface, target)),
+            float(Sinkhorn(Scales.of(target).fine_blur, support="vertices", tol=1e-2)(surface, target)),
             nearest(surface.points, target.points).distances,
             distances_to_surface(surface.points, target),
         )
@@ -93,20 +105,21 @@ def measure(surface: Mesh, target: Mesh) -> Residual:
 
 def register(source: Mesh, target: Mesh, options: argparse.Namespace) -> Registration[Mesh]:
     """Coarse-to-fine: the momenta of the coarse surfaces are where the search at full resolution starts."""
+    scales = Scales.of(source)
     n_controls = min(options.controls, source.n_points)
     controls = source.points[farthest_points(source.points, n_controls)]
-    model = LDDMM(Kernel("gaussian", DEFORMATION_SCALES), control_points=controls, n_steps=5)
+    model = LDDMM(Kernel("gaussian", scales.deformation), control_points=controls, n_steps=5)
     n_coarse = source.n_points // 4
     with timed(
-        f"Coarse registration: {n_coarse} vertices, {n_controls} control points, blur {BLUR_COARSE:g} mm"
+        f"Coarse registration: {n_coarse} vertices, {n_controls} control points, blur {scales.coarse_blur:.3g} mm"
     ):
-        attachment = Sinkhorn(BLUR_COARSE, support="vertices", tol=1e-2)
+        attachment = Sinkhorn(scales.coarse_blur, support="vertices", tol=1e-2)
         coarse = Registration(
-            model, attachment, REGULARIZATION, max_iter=2 * options.iterations, callback=show
+            model, attachment, REGULARIZATION, max_iter=3 * options.iterations, callback=show
         )
         coarse.fit(decimate(source, n_coarse), decimate(target, n_coarse))
-    with timed(f"Fine registration: all {source.n_points} vertices, blur {BLUR_FINE:g} mm"):
-        attachment = Sinkhorn(BLUR_FINE, support="vertices", tol=1e-2)
+    with timed(f"Fine registration: all {source.n_points} vertices, blur {scales.fine_blur:.3g} mm"):
+        attachment = Sinkhorn(scales.fine_blur, support="vertices", tol=1e-2)
         fine = Registration(model, attachment, REGULARIZATION, max_iter=options.iterations, callback=show)
         fine.fit(source, target, initial=coarse.parameters_)
     return fine
@@ -140,7 +153,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--points", type=int, default=None, help="vertices to keep (default: all 10242)")
     parser.add_argument("--controls", type=int, default=1000, help="control points of the deformation")
-    parser.add_argument("--iterations", type=int, default=10, help="L-BFGS iterations at full resolution")
+    parser.add_argument("--iterations", type=int, default=8, help="L-BFGS iterations at full resolution")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the results")
     return parser.parse_args(arguments)
 
@@ -148,6 +161,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> tuple[Residual, Residual]:
     """Run the demo; the residuals before and after."""
     options = parse_arguments(arguments)
+    # The engine does the work, in threads of its own: those of PyTorch would only compete with them.
+    torch.set_num_threads(1)
     start = time.perf_counter()
     print(show_config())
     with timed("Reading the surfaces and measuring their residual"):
