@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from symbolic_matrices.operations import OPERATIONS, Operation
-from symbolic_matrices.reductions import COUNTED_REDUCTIONS, REDUCTIONS
+from symbolic_matrices.reductions import REDUCTIONS, ReductionRow
 
 STUB = Path(__file__).parents[1] / "packages/symbolic-matrices/src/symbolic_matrices/table_methods.pyi"
 HEADER = '''"""Written by tools/generate_stubs.py from the tables of operations and reductions."""
@@ -34,16 +34,16 @@ def operation_stub(operation: Operation) -> str:
     return f'    def {operation.name}({parameters}) -> LazyTensor:\n        """{operation.doc}"""\n'
 
 
-def reduction_stub(name: str) -> str:
-    count = "K: int, " if name in COUNTED_REDUCTIONS else ""
-    reduction = REDUCTIONS[name](1) if count else REDUCTIONS[name]()
-    doc = (reduction.__doc__ or "").partition("\n")[0]
-    return f'    def {name}(self, {count}{OPTIONS}) -> Any:\n        """{doc}"""\n'
+def reduction_stub(row: ReductionRow) -> str:
+    count = "K: int, " if row.is_counted else ""
+    return f'    def {row.name}(self, {count}{OPTIONS}) -> Any:\n        """{row.doc}"""\n'
 
 
 def stub_text() -> str:
     methods = [operation_stub(operation) for operation in OPERATIONS.values() if operation.method]
-    return HEADER + "".join(methods + [reduction_stub(name) for name in REDUCTIONS if name != "sum"])
+    return HEADER + "".join(
+        methods + [reduction_stub(row) for row in REDUCTIONS.values() if row.name != "sum"]
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from symbolic_matrices.arrays import NUMPY
 from symbolic_matrices.reductions import REDUCTIONS
 
 SIZES = [(1, 1), (3, 1), (1, 3), (16, 17), (17, 16), (300, 257), (7, 1100)]
-COUNTED = {"Kmin", "argKmin", "Kmin_argKmin"}
+COUNTED = {name for name, row in REDUCTIONS.items() if row.is_counted}
 
 
 def dense_reduction(name: str, values: np.ndarray):
@@ -187,3 +187,23 @@ def test_compiled_equals_reference(name, rows, columns, batch):
         *(reduce(tensor, name, axis, b) for b in ("cpu", "reference")), strict=True
     ):
         np.testing.assert_allclose(compiled, reference, rtol=1e-13)
+
+
+@pytest.mark.parametrize(("columns", "dim"), [(40, 3000), (9, 5000)])
+def test_very_wide_columns(columns, dim, dtype, rng):
+    """Columns that do not fit the first cache, one by one."""
+    x, y = sample(rng, (3, dim), dtype=dtype), sample(rng, (columns, dim), dtype=dtype)
+    expected = ((x[:, None].astype("float64") - y[None]) ** 2).sum(-1).sum(1)[:, None]
+    assert_close(Vi(x).sqdist(Vj(y)).sum(axis=1), expected, dtype)
+
+
+def test_wide_values_are_reduced_or_refused(rng):
+    x, y = sample(rng, (5, 1500)), sample(rng, (6, 1))
+    assert_close((Vi(x) * Vj(y)).min(axis=1), (x[:, None] * y[None]).min(1))
+    with pytest.raises(ShapeError, match=r"holds 40000 components at once.*backend='reference'"):
+        (Vi(np.zeros((2, 20_000))) * Vj(y)).min(axis=1)
+
+
+def test_the_number_of_neighbours_is_not_forgotten(rng):
+    with pytest.raises(TypeError, match="Kmin takes the number of neighbours K but got"):
+        Vi(sample(rng, (4, 3))).sqdist(Vj(sample(rng, (5, 3)))).reduction("Kmin", axis=1)

@@ -75,6 +75,7 @@ def test_rewrites_keep_the_values_and_end(formula):
         (v.vector_sum(B), "y3"),
         (v.dot(A, B), "y3 * x4"),
         (p.square(v.norm2(X)), "sqnorm2(x0)"),
+        (p.square(p.sqrt(B)), "sqrt(y3)**2"),
         (v.broadcast(X, attributes=(3,)), "x0"),
         (p.multiply(constant(2), constant(3)), "6"),
         (p.divide(p.exp(X), S), "(1 / p2) * exp(x0)"),

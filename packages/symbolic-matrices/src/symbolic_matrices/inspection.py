@@ -14,7 +14,7 @@ from .execution import BACKENDS
 from .lazy_tensor import LazyTensor
 from .planning import make_plan
 from .printing import print_formula, print_kernel
-from .reductions import COUNTED_REDUCTIONS, REDUCTIONS
+from .reductions import REDUCTIONS
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def explain(
     """
     if target != "cpu":
         raise BackendError(f"There is no compiled target {target!r}; choose 'cpu'.")
-    arguments = (count,) if reduction in COUNTED_REDUCTIONS else ()
+    arguments = () if count is None else (count,)
     dtype = formula._context.dtype or "float32"
     plan = make_plan(
         formula._formula, REDUCTIONS[reduction](*arguments), formula._reduced_axis(reduction, axis), dtype

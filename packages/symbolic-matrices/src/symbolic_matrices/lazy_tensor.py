@@ -85,7 +85,7 @@ class LazyTensor(Operators):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(*batch, M, N), followed by D unless D = 1."""
+        """``(*batch, M, N)``, followed by D unless D = 1."""
         return self._full_shape[:-1] if self._formula.dim == 1 else self._full_shape
 
     @property
@@ -111,6 +111,7 @@ class LazyTensor(Operators):
 
     @property
     def device(self) -> str:
+        """Where the data live, such as ``"cpu"``; empty for numbers only."""
         return self._context.device
 
     def __repr__(self) -> str:

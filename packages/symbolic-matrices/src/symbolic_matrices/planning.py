@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .arrays import REAL_TYPES, RealType
 from .expressions import Axis, Node, Variable, transpose, variables_of
@@ -22,6 +22,9 @@ class Plan:
     formula: Node
     reduction: Reduction
     dtype: str
+    definition: Node = field(
+        compare=False, repr=False
+    )  # the formula as the user wrote it, for the reference backend
 
     @property
     def real(self) -> RealType:
@@ -43,4 +46,5 @@ def make_plan(formula: Node, reduction: Reduction, axis: Axis, dtype: str) -> Pl
     """Plan the reduction of a formula along ``axis`` (I or J) in the number format ``dtype``."""
     assert axis in (Axis.I, Axis.J)
     reduction.check_dim(formula.dim)
-    return Plan(simplify(formula if axis is Axis.J else transpose(formula)), reduction, dtype)
+    definition = formula if axis is Axis.J else transpose(formula)
+    return Plan(simplify(definition), reduction, dtype, definition)

@@ -13,6 +13,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+from .errors import ShapeError
 from .expressions import Axis, Call, Constant, Index, Node, Variable, topological
 from .operations import Operation
 from .planning import Plan
@@ -21,6 +22,7 @@ INDENT = "    "
 MOST_INLINED = (
     48  # functions in the inner loop, all its columns together: what compiles in well under a second
 )
+MOST_STACK_BYTES = 1 << 18  # of the vectors of a pair: threads of some systems have 512 KiB altogether
 TEXT_DEPTH = 10  # of formulas for people: sub-expressions that are shared are spelled again
 
 
@@ -224,15 +226,31 @@ def inlined_functions(formula: Node) -> float:
     return total
 
 
+def _vector_bytes(plan: Plan) -> int:
+    """Memory on the stack for the vectors of one pair, in registers of at most 64 bytes."""
+    vectors = (node for node in topological(plan.formula) if node.axes == STAGES[-1].axes)
+    kept = math.prod(plan.output_shape)  # by the reduction, for the current tile
+    return 64 * (kept + sum(node.dim for node in vectors if node.dim > 1))
+
+
+def _most_columns(plan: Plan) -> int:
+    """How many columns may be evaluated together without too much text, nor too much memory on the stack."""
+    text, memory = inlined_functions(plan.formula), _vector_bytes(plan)
+    if memory > MOST_STACK_BYTES:
+        raise ShapeError(
+            f"A pair of this formula holds {memory // 64} components at once, more than the {MOST_STACK_BYTES // 64} "
+            "of a compiled kernel: reduce fewer components at a time, or pass backend='reference'."
+        )
+    return next((n for n in (8, 4, 2) if n * text <= MOST_INLINED and 2 * n * memory <= MOST_STACK_BYTES), 1)
+
+
 def _definitions(plan: Plan) -> list[str]:
     """What the headers want to know: the number format, and how far they may repeat the text of a pair."""
-    real = plan.real
+    real, most_columns = plan.real, _most_columns(plan)
     lines = [f"#define REAL {real.spelling}", f"#define REAL_BITS {8 * real.itemsize}"]
-    text = inlined_functions(plan.formula)
-    most_columns = next((n for n in (8, 4, 2) if n * text <= MOST_INLINED), 1)
     if most_columns < 8:
         lines.append(f"#define SM_MOST_COLUMNS {most_columns}")
-    if text > MOST_INLINED:
+    if inlined_functions(plan.formula) > MOST_INLINED:
         lines.append("#define SM_LONG_FORMULA")
     return [*lines, '#include "reduce.hpp"']
 

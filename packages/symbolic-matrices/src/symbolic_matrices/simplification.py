@@ -125,6 +125,14 @@ def _fold_right(groups: list[Node]) -> Node | None:
 # ---------------------------------------------------------------------------- other rewrites
 
 
+def _square_of_root(x: Node) -> Node | None:
+    if not _is(x, p.sqrt):
+        return None
+    inside = x.arguments[0]
+    never_negative = (v.sqnorm2, v.sqdist, p.square, p.absolute, p.exp, p.exp2)
+    return inside if any(_is(inside, operation) for operation in never_negative) else None
+
+
 def _exponential_in_base_2(x: Node) -> Node | None:
     if not _is(x, p.multiply):
         return None
@@ -169,7 +177,7 @@ RULES = (
     Rule("x / y -> x (1 / y), y computed less often", p.divide, lambda x, y: (
         p.multiply(x, p.inverse(y)) if _hoists(y, x) else None)),
     Rule("exp(x y) -> 2^(x (y log2 e)), y computed less often", p.exp, _exponential_in_base_2),
-    Rule("(sqrt x)^2 -> x", p.square, lambda x: x.arguments[0] if _is(x, p.sqrt) else None),
+    Rule("(sqrt x)^2 -> x, x not negative", p.square, _square_of_root),
     Rule("|x|_2 -> sqrt |x|_2^2", v.norm2, lambda x: p.sqrt(v.sqnorm2(x))),
     Rule("|x - y|^2 -> sqdist", v.sqnorm2, lambda x: v.sqdist(*x.arguments) if _is(x, p.subtract) else None),
     Rule("|x|^2 of a number -> x^2", v.sqnorm2, lambda x: p.square(x) if x.dim == 1 else None),

@@ -12,7 +12,7 @@ from typing import Any
 
 from .expressions import Attributes
 from .operations import OPERATIONS, Operation
-from .reductions import COUNTED_REDUCTIONS, REDUCTIONS
+from .reductions import REDUCTIONS, ReductionRow
 
 
 class TableMethods(abc.ABC):
@@ -40,14 +40,14 @@ def _operation_method(operation: Operation) -> Callable[..., Any]:
     return _documented(method, operation.name, operation.doc)
 
 
-def _reduction_method(name: str) -> Callable[..., Any]:
+def _reduction_method(row: ReductionRow) -> Callable[..., Any]:
     def method(self: TableMethods, axis: int | None = None, dim: int | None = None, **options: Any) -> Any:
-        return self.reduction(name, axis=axis, dim=dim, **options)
+        return self.reduction(row.name, axis=axis, dim=dim, **options)
 
-    return _documented(method, name, REDUCTIONS[name]().__doc__)
+    return _documented(method, row.name, row.doc)
 
 
-def _counted_reduction_method(name: str) -> Callable[..., Any]:
+def _counted_reduction_method(row: ReductionRow) -> Callable[..., Any]:
     def method(
         self: TableMethods,
         K: int,
@@ -55,12 +55,12 @@ def _counted_reduction_method(name: str) -> Callable[..., Any]:
         dim: int | None = None,
         **options: Any,
     ) -> Any:
-        return self.reduction(name, operator.index(K), axis=axis, dim=dim, **options)
+        return self.reduction(row.name, operator.index(K), axis=axis, dim=dim, **options)
 
-    return _documented(method, name, REDUCTIONS[name](1).__doc__)
+    return _documented(method, row.name, row.doc)
 
 
-def _documented(method: Callable[..., Any], name: str, doc: str | None) -> Callable[..., Any]:
+def _documented(method: Callable[..., Any], name: str, doc: str) -> Callable[..., Any]:
     method.__name__, method.__qualname__, method.__doc__ = name, f"LazyTensor.{name}", doc
     return method
 
@@ -68,6 +68,6 @@ def _documented(method: Callable[..., Any], name: str, doc: str | None) -> Calla
 for _operation in OPERATIONS.values():
     if _operation.method:
         setattr(TableMethods, _operation.name, _operation_method(_operation))
-for _name in REDUCTIONS:
-    _make_method = _counted_reduction_method if _name in COUNTED_REDUCTIONS else _reduction_method
-    setattr(TableMethods, _name, _make_method(_name))
+for _row in REDUCTIONS.values():
+    _make_method = _counted_reduction_method if _row.is_counted else _reduction_method
+    setattr(TableMethods, _row.name, _make_method(_row))

@@ -108,22 +108,22 @@ class TableMethods:
     def tensorprod(self, other: Any, /) -> LazyTensor:
         """All the products x_k y_l, row by row."""
     def logsumexp(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """log sum_j exp(F_ij). The state is (m, s): the largest exponent, and sum_j exp(F_ij - m)."""
+        """log sum exp(F_ij), without overflow; -inf over nothing."""
     def min(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+        """Smallest F_ij, component by component."""
     def max(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+        """Largest F_ij, component by component."""
     def argmin(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+        """Index (int64) of the smallest F_ij, the first of equal ones."""
     def argmax(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+        """Index (int64) of the largest F_ij, the first of equal ones."""
     def min_argmin(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+        """Smallest F_ij, and its index."""
     def max_argmax(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """min_j F_ij or max_j F_ij, component by component, and the index j that reaches it."""
+        """Largest F_ij, and its index."""
     def Kmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """The K smallest F_ij of each row, in increasing order; equal values by increasing index."""
+        """The K smallest F_ij, in increasing order; (M, K) or (M, K, D)."""
     def argKmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """The K smallest F_ij of each row, in increasing order; equal values by increasing index."""
+        """Indices (int64) of the K smallest F_ij, in increasing order of F_ij."""
     def Kmin_argKmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """The K smallest F_ij of each row, in increasing order; equal values by increasing index."""
+        """The K smallest F_ij, and their indices."""

@@ -38,7 +38,7 @@ def launch(plan: Plan, problem: Problem) -> tuple[Array, ...]:
 
 
 def _block_sizes(plan: Plan, problem: Problem) -> tuple[int, int]:
-    widest = max(node.dim for node in topological(plan.formula))
+    widest = max(node.dim for node in topological(plan.definition))
     entries = max(1, BLOCK_ENTRIES // (widest * max(1, int(np.prod(problem.batch_shape)))))
     column_block = max(1, min(problem.columns, entries))
     return max(1, entries // column_block), column_block
@@ -50,10 +50,10 @@ def _ranges(size: int, block: int) -> Iterator[slice]:
 
 def _reduce_rows(plan: Plan, problem: Problem, rows: slice, column_block: int) -> tuple[Array, ...]:
     library, reduction = problem.library, plan.reduction
-    shape = (*problem.batch_shape, rows.stop - rows.start, plan.formula.dim)
+    shape = (*problem.batch_shape, rows.stop - rows.start, plan.definition.dim)
     state = reduction.identity(library, library.full(shape, 0.0, problem.dtype, problem.device))
     for columns in _ranges(problem.columns, column_block):
-        block = evaluate(plan.formula, problem, rows, columns)
+        block = evaluate(plan.definition, problem, rows, columns)
         state = reduction.merge(library, state, reduction.absorb(library, block, columns.start))
     return reduction.finish(library, state)
 

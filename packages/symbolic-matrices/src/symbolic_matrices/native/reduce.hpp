@@ -104,7 +104,8 @@ class Kernel {
     static constexpr int group_rows = lanes;
     static constexpr int64 column_bytes = sizeof(REAL) * (Formula::column_dim > 0 ? Formula::column_dim : 1);
     // A tile stays in the L1 cache, and a plain sum over it loses little.
-    static constexpr int tile_columns = column_bytes * 64 <= 16384 ? 64 : int(divide_up(16384 / column_bytes, 8)) * 8;
+    static constexpr int64 columns_in_l1 = 16384 / column_bytes / 8 * 8;
+    static constexpr int tile_columns = columns_in_l1 > 64 ? 64 : columns_in_l1 < 8 ? 8 : int(columns_in_l1);
     typedef typename Reduction::State State;
     typedef typename Reduction::Tile Tile;
 

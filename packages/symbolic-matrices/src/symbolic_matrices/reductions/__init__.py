@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from .extrema import Extremum, Order
 from .logsumexp import LogSumExp
@@ -10,32 +11,61 @@ from .monoid import Kind, Reduction, Returns, SelectingReduction, SmoothReductio
 from .nearest import Smallest
 from .sums import Sum
 
-REDUCTIONS: dict[str, Callable[..., Reduction]] = {
-    "sum": Sum,
-    "logsumexp": LogSumExp,
-    "min": lambda: Extremum(Returns.VALUES, Order.SMALLEST),
-    "max": lambda: Extremum(Returns.VALUES, Order.LARGEST),
-    "argmin": lambda: Extremum(Returns.INDICES, Order.SMALLEST),
-    "argmax": lambda: Extremum(Returns.INDICES, Order.LARGEST),
-    "min_argmin": lambda: Extremum(Returns.BOTH, Order.SMALLEST),
-    "max_argmax": lambda: Extremum(Returns.BOTH, Order.LARGEST),
-    "Kmin": lambda count: Smallest(Returns.VALUES, count),
-    "argKmin": lambda count: Smallest(Returns.INDICES, count),
-    "Kmin_argKmin": lambda count: Smallest(Returns.BOTH, count),
-}
 
-COUNTED_REDUCTIONS = frozenset(
-    {"Kmin", "argKmin", "Kmin_argKmin"}
-)  # those that take the number of neighbours
+@dataclass(frozen=True)
+class ReductionRow:
+    """A reduction by its name: ``make`` takes the number of neighbours where ``is_counted``."""
+
+    name: str
+    doc: str
+    make: Callable[..., Reduction]
+    is_counted: bool = False
+
+    def __call__(self, *arguments: int) -> Reduction:
+        if len(arguments) != int(self.is_counted):
+            expected = "the number of neighbours K" if self.is_counted else "no argument beside its axis"
+            raise TypeError(f"{self.name} takes {expected} but got {arguments}.")
+        return self.make(*arguments)
+
+
+def _extremum(order: Order, returns: Returns) -> Callable[[], Reduction]:
+    return lambda: Extremum(returns, order)
+
+
+def _nearest(returns: Returns) -> Callable[[int], Reduction]:
+    return lambda count: Smallest(returns, count)
+
+
+# fmt: off
+_ROWS = (
+    ReductionRow("sum", "Sum of the F_ij.", Sum),
+    ReductionRow("logsumexp", "log sum exp(F_ij), without overflow; -inf over nothing.", LogSumExp),
+    ReductionRow("min", "Smallest F_ij, component by component.", _extremum(Order.SMALLEST, Returns.VALUES)),
+    ReductionRow("max", "Largest F_ij, component by component.", _extremum(Order.LARGEST, Returns.VALUES)),
+    ReductionRow("argmin", "Index (int64) of the smallest F_ij, the first of equal ones.",
+                 _extremum(Order.SMALLEST, Returns.INDICES)),
+    ReductionRow("argmax", "Index (int64) of the largest F_ij, the first of equal ones.",
+                 _extremum(Order.LARGEST, Returns.INDICES)),
+    ReductionRow("min_argmin", "Smallest F_ij, and its index.", _extremum(Order.SMALLEST, Returns.BOTH)),
+    ReductionRow("max_argmax", "Largest F_ij, and its index.", _extremum(Order.LARGEST, Returns.BOTH)),
+    ReductionRow("Kmin", "The K smallest F_ij, in increasing order; (M, K) or (M, K, D).",
+                 _nearest(Returns.VALUES), is_counted=True),
+    ReductionRow("argKmin", "Indices (int64) of the K smallest F_ij, in increasing order of F_ij.",
+                 _nearest(Returns.INDICES), is_counted=True),
+    ReductionRow("Kmin_argKmin", "The K smallest F_ij, and their indices.",
+                 _nearest(Returns.BOTH), is_counted=True),
+)
+# fmt: on
+REDUCTIONS: dict[str, ReductionRow] = {row.name: row for row in _ROWS}
 
 __all__ = [
-    "COUNTED_REDUCTIONS",
     "REDUCTIONS",
     "Extremum",
     "Kind",
     "LogSumExp",
     "Order",
     "Reduction",
+    "ReductionRow",
     "Returns",
     "SelectingReduction",
     "Smallest",
