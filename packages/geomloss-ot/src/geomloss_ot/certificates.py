@@ -8,7 +8,7 @@ from symbolic_matrices.arrays import Array, library_of
 
 from .measures import Measure
 from .penalties import Penalty
-from .sinkhorn import Problem, Solution, row_marginal, solution_value
+from .sinkhorn import Problem, Solution, row_marginal
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def certify(problem: Problem, solution: Solution) -> Certificate:
     return Certificate(
         _relative_error(rows, problem.source.weights * penalty_a.dual_slope(f)),
         _relative_error(columns, problem.target.weights * penalty_b.dual_slope(g)),
-        _primal_value(problem, plan) - solution_value(problem, solution),
+        _primal_value(problem, plan) - solution.value,
     )
 
 

@@ -22,15 +22,15 @@ class Solved:
     solution: Solution
 
 
-def attach_value(problem: Problem, solution: Solution, value: Tensor) -> Tensor:
-    """``value`` as a differentiable function of the tensors of ``problem``.
+def attach_value(problem: Problem, solution: Solution) -> Tensor:
+    """The optimal value as a differentiable function of the tensors of ``problem``.
 
     By the envelope theorem, the gradient of the optimal value is the partial gradient of the dual objective at fixed
     potentials. Second derivatives differentiate the optimality conditions (see ``attach_potentials``).
     """
     if not _needs_graph(problem):
-        return value
-    result: Tensor = _Value.apply(Solved(problem.detached(), solution), value, *problem.tensors)
+        return solution.value
+    result: Tensor = _Value.apply(Solved(problem.detached(), solution), *problem.tensors)
     return result
 
 
@@ -66,19 +66,19 @@ class _Value(torch.autograd.Function):
     """(tensors of the problem) -> optimal value."""
 
     @staticmethod
-    def forward(ctx: Any, solved: Solved, value: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, solved: Solved, *tensors: Tensor) -> Tensor:
         ctx.solved = solved
         ctx.save_for_backward(*tensors)
-        return value.clone()
+        return torch.as_tensor(solved.solution.value).clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[2:]
+        wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             gradients = _differentiable_gradient(ctx.solved, ctx.saved_tensors, wanted, gradient)
         else:
             gradients = _envelope_gradient(ctx.solved, ctx.saved_tensors, wanted, gradient)
-        return (None, None, *gradients)
+        return (None, *gradients)
 
 
 class _Potentials(torch.autograd.Function):
@@ -110,7 +110,8 @@ def _envelope_gradient(
 
     def total(live: tuple[Tensor, ...]) -> Tensor:
         terms = _cost_terms(solved, live[:count]) if any(wanted[:count]) else []
-        terms += [w * h for w, h in zip(live[count:], _weight_gradients(problem, solution), strict=True)]
+        if any(wanted[count:]):
+            terms += [w * h for w, h in zip(live[count:], _weight_gradients(problem, solution), strict=True)]
         return torch.stack([(term.double().sum(-1) * gradient).sum() for term in terms]).sum()
 
     return _gradient_of(total, tensors, wanted)
@@ -121,8 +122,7 @@ def _cost_terms(solved: Solved, live: tuple[Tensor, ...]) -> list[Tensor]:
     problem, solution = solved.problem, solved.solution
     epsilon, source, target = problem.epsilon, problem.source, problem.target
     rows, columns = problem.geometry.replace(live).one_sided()
-    mass_a = source.weights * torch.exp((solution.f - solution.softmin_f) / epsilon)
-    mass_b = target.weights * torch.exp((solution.g - solution.softmin_g) / epsilon)
+    mass_a, mass_b = source.weights * solution.ratio_f, target.weights * solution.ratio_g
     if problem.symmetric:  # both sides of the plan are the same, and g has the exact marginal
         mass_a = mass_b if columns is None else 2 * mass_b
     terms = []
@@ -136,14 +136,13 @@ def _cost_terms(solved: Solved, live: tuple[Tensor, ...]) -> list[Tensor]:
 def _weight_gradients(problem: Problem, solution: Solution) -> list[Tensor]:
     """Derivatives of the dual objective with respect to a and b."""
     sides = (
-        (problem.penalties[0], solution.f, solution.softmin_f, problem.target.mass),
-        (problem.penalties[1], solution.g, solution.softmin_g, problem.source.mass),
+        (problem.penalties[0], solution.f, solution.ratio_f, problem.target.mass),
+        (problem.penalties[1], solution.g, solution.ratio_g, problem.source.mass),
     )
     gradients = []
-    for penalty, potential, softmin, other_mass in sides:
-        density = torch.exp((potential - softmin) / problem.epsilon)
-        mass = other_mass.to(density.dtype)[..., None]
-        gradients.append(penalty.dual(potential) - problem.epsilon * (density - mass))
+    for penalty, potential, ratio, other_mass in sides:
+        mass = other_mass.to(ratio.dtype)[..., None]
+        gradients.append(penalty.dual(potential) - problem.epsilon * (ratio - mass))
     return [gradients[0] + gradients[1]] if problem.symmetric else gradients
 
 
@@ -186,13 +185,7 @@ def _solve_curvature(solved: Solved, gradients: tuple[Tensor, Tensor]) -> tuple[
     a, b = problem.source.weights, problem.target.weights
     transposed = problem.geometry.T
     split = f.shape[-1]
-    marginals = torch.cat(
-        [
-            a * torch.exp((f - solution.softmin_f) / epsilon),
-            b * torch.exp((g - solution.softmin_g) / epsilon),
-        ],
-        -1,
-    )
+    marginals = torch.cat([a * solution.ratio_f, b * solution.ratio_g], -1)
     penalty_a, penalty_b = problem.penalties
     curvature = torch.cat([a * penalty_a.dual_curvature(f), b * penalty_b.dual_curvature(g)], -1)
     # Dividing by the square roots of the diagonal makes the system well scaled; empty points leave it.

@@ -10,7 +10,7 @@ from symbolic_matrices.arrays import Array, library_of
 
 from .annealing import epsilon_schedule
 from .geometries import Geometry
-from .sinkhorn import Problem, Solution, Stopping, sinkhorn, solution_value
+from .sinkhorn import Problem, Solution, Stopping, sinkhorn
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,12 @@ class Solved:
     @cached_property
     def value(self) -> Array:
         """Optimal value, in float64."""
-        value = solution_value(self.problem, self.solution)
         if library_of(self.solution.f).name != "torch":
-            return value
+            return self.solution.value
         # PyTorch is optional: this file is only imported for its tensors.
         from .differentiation import attach_value
 
-        return attach_value(self.problem, self.solution, value)
+        return attach_value(self.problem, self.solution)
 
     @cached_property
     def potentials(self) -> tuple[Array, Array]:

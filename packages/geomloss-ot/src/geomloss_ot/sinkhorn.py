@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from symbolic_matrices.arrays import Array, library_of
 
 from . import acceleration
@@ -89,12 +91,13 @@ class Stopping:
 
 @dataclass(frozen=True)
 class Solution:
-    """Dual potentials, with the softmins that they are the proximal steps of, and how the loop ended."""
+    """Dual potentials, the marginals of their plan, and how the loop ended."""
 
     f: Array  # (..., N)
     g: Array  # (..., M)
-    softmin_f: Array  # (..., N)
-    softmin_g: Array  # (..., M)
+    ratio_f: Array  # (..., N): row sums of the plan, over a
+    ratio_g: Array  # (..., M): column sums of the plan, over b
+    value: Array  # (...), float64: the dual objective, a lower bound of the optimum with an error of second order
     error: Array  # (...), float64: relative L1 marginal error of the last but one iterate, not smaller than the last
     n_iter: int
     status: str  # "converged", "rounding" or "max_iter"
@@ -105,8 +108,8 @@ class _Step(NamedTuple):
 
     f: Array
     g: Array
-    softmin_f: Array
-    softmin_g: Array
+    ratio_f: Array
+    ratio_g: Array
     residual: Array  # map(state) - state
     error: Array
 
@@ -126,6 +129,20 @@ def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) 
     result must depend on the problem, not on the schedule.
     """
     problem = problem.detached()
+    library = library_of(problem.source.weights)
+    if (
+        library.name == "torch"
+        and problem.geometry.takes_any_library
+        and library.device(problem.tensors[0]) == "cpu"
+    ):
+        # Views of the same memory: between two reductions, NumPy's small operations start in a tenth of the time of
+        # PyTorch's, whose threads also wait for the cores that the reductions use.
+        hosted = problem.replace(tuple(tensor.numpy() for tensor in problem.tensors))
+        return _as_tensors(_anneal(hosted, schedule, stopping), library.namespace.from_numpy)
+    return _anneal(problem, schedule, stopping)
+
+
+def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
     state = _first_state(problem, schedule[0])
     steps = schedule[:-1][: max(stopping.max_iter - 1, 0)]
     for iteration, epsilon in enumerate(steps):
@@ -133,6 +150,11 @@ def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) 
         state = state + step.residual
         _report(stopping, iteration + 1, epsilon, step.error)
     return _converge(problem, state, stopping, len(steps))
+
+
+def _as_tensors(solution: Solution, convert: Callable[[np.ndarray], Array]) -> Solution:
+    names = ("f", "g", "ratio_f", "ratio_g", "value", "error")
+    return replace(solution, **{name: convert(np.asarray(getattr(solution, name))) for name in names})
 
 
 def _converge(problem: Problem, state: Array, stopping: Stopping, done: int) -> Solution:
@@ -175,19 +197,12 @@ def _next_state(
     return xp.where(higher[..., None], bold, (state + ascent.image) / 2), ascent
 
 
-def solution_value(problem: Problem, solution: Solution) -> Array:
-    """The dual objective, in float64: a lower bound of the optimal value, with an error of second order."""
-    return _dual_value(problem.detached(), solution)
-
-
-def _dual_value(problem: Problem, step: _Step | Solution) -> Array:
+def _dual_value(problem: Problem, step: _Step) -> Array:
     """The dual objective, in float64. Since g is an exact proximal step, the mass of the plan needs no reduction."""
     source, target = problem.source, problem.target
     penalty_a, penalty_b = problem.penalties
     gain = source.integrate(penalty_a.dual(step.f)) + target.integrate(penalty_b.dual(step.g))
-    xp = library_of(step.g).namespace
-    plan_mass = target.integrate(xp.exp((step.g - step.softmin_g) / problem.epsilon))
-    return gain - problem.epsilon * (plan_mass - source.mass * target.mass)
+    return gain - problem.epsilon * (target.integrate(step.ratio_g) - source.mass * target.mass)
 
 
 def row_marginal(problem: Problem, f: Array, g: Array) -> Array:
@@ -213,9 +228,18 @@ def _fixed_point_step(problem: Problem, state: Array) -> _Step:
         f = f + _best_translation(problem, f, state)
         softmin_g = problem.geometry.T.softmin(epsilon, problem.source.log_weights + f / epsilon)
     g = penalty_b.proximal(softmin_g, epsilon)
-    error = _marginal_error(problem.target, state, g, softmin_g, epsilon)
+    ratio_f, ratio_g = _ratio(f, softmin_f, epsilon), _ratio(g, softmin_g, epsilon)
+    # Relative L1 distance between the marginal of the plan of ``state`` and the one that the penalty asks for.
+    difference = abs(_ratio(state, softmin_g, epsilon) - ratio_g)
+    error = problem.target.integrate(difference) / problem.target.integrate(ratio_g)
     residual = (g - state) / 2 if problem.symmetric else g - state
-    return _Step(f, g, softmin_f, softmin_g, residual, error)
+    return _Step(f, g, ratio_f, ratio_g, residual, error)
+
+
+def _ratio(potential: Array, softmin: Array, epsilon: float) -> Array:
+    """Marginal of the plan over the weights. The bound keeps a wild extrapolation from overflowing."""
+    xp = library_of(potential).namespace
+    return xp.exp(xp.clip((potential - softmin) / epsilon, -80.0, 80.0))
 
 
 def _best_translation(problem: Problem, f: Array, g: Array) -> Array | float:
@@ -236,24 +260,15 @@ def _best_translation(problem: Problem, f: Array, g: Array) -> Array | float:
     return library.astype(translation, library.dtype_name(f))[..., None]
 
 
-def _marginal_error(measure: Measure, old: Array, new: Array, softmin: Array, epsilon: float) -> Array:
-    """Relative L1 distance between the marginal of the plan of ``old`` and the one that the penalty asks for."""
-    xp = library_of(old).namespace
-    # The bound keeps a wild extrapolation from overflowing; such an error is above one anyway.
-    actual = xp.exp(xp.clip((old - softmin) / epsilon, -80.0, 80.0))
-    wanted = xp.exp(xp.clip((new - softmin) / epsilon, -80.0, 80.0))
-    return measure.integrate(abs(actual - wanted)) / measure.integrate(wanted)
-
-
 def _solution(problem: Problem, step: _Step, n_iter: int, status: str) -> Solution:
-    f, g, softmin_f, softmin_g = step.f, step.g, step.softmin_f, step.softmin_g
+    f, g, value = step.f, step.g, _dual_value(problem, step)
     if problem.conserves_mass and not problem.symmetric:
         # Constants move freely between f and g: give both potentials the same mean.
         source, target = problem.source, problem.target
         shift = (source.integrate(f) - target.integrate(g)) / (source.mass + target.mass)
         shift = library_of(f).astype(shift, library_of(f).dtype_name(f))[..., None]
-        f, g, softmin_f, softmin_g = f - shift, g + shift, softmin_f - shift, softmin_g + shift
-    return Solution(f, g, softmin_f, softmin_g, step.error, n_iter, status)
+        f, g = f - shift, g + shift
+    return Solution(f, g, step.ratio_f, step.ratio_g, value, step.error, n_iter, status)
 
 
 def _rounding_error(problem: Problem, step: _Step) -> float:

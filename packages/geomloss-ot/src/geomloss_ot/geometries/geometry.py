@@ -27,6 +27,10 @@ class Geometry(Protocol):
         """The p of C = distance^p: epsilon follows ``scaling**p``."""
 
     @property
+    def takes_any_library(self) -> bool:
+        """Whether its arrays may be replaced by those of another library, and should be where that is faster."""
+
+    @property
     def tensors(self) -> tuple[Array, ...]:
         """The arrays that the cost depends upon, for differentiation."""
 

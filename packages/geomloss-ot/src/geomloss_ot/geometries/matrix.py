@@ -32,6 +32,10 @@ class MatrixGeometry:
         return float(costs.max() - costs.min())
 
     @property
+    def takes_any_library(self) -> bool:
+        return False  # dense operations are what PyTorch's threads are good at
+
+    @property
     def tensors(self) -> tuple[Array, ...]:
         return (self.costs,)
 

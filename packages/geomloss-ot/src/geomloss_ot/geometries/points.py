@@ -54,6 +54,10 @@ class PointGeometry:
         return self.cost.degree or 2
 
     @property
+    def takes_any_library(self) -> bool:
+        return self.cost.degree is not None  # a function of the user may hold arrays of its own
+
+    @property
     def tensors(self) -> tuple[Array, ...]:
         return (self.x,) if self.x is self.y else (self.x, self.y)
 
