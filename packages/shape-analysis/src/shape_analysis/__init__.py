@@ -12,6 +12,8 @@ from .neighborhoods import Neighbors, distances_to_surface, farthest_points, nea
 from .registration import Iteration, Registration
 from .shapes import Mesh, PointCloud, Polyline, Shape
 
+__version__ = "0.1.0"
+
 __all__ = [
     "LDDMM",
     "Affine",
