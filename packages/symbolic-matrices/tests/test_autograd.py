@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from matrix_testing import assert_close
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from symbolic_matrices import LazyTensor, Profile, Vi, Vj
 
@@ -150,3 +150,36 @@ def test_tensors_that_are_stored_negated():
     negated = torch.view_as_complex(x).conj().imag[:, None]
     assert negated.is_neg()
     assert_close(Vi(negated).sum(axis=1), negated.resolve_neg())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_forward_mode(case):
+    data = (
+        random(5, 3),
+        random(4, 3),
+        random(4, 2),
+        torch.tensor(0.7, dtype=torch.float64, requires_grad=True),
+    )
+    assert gradcheck(lambda *a: CASES[case](*a), data, check_forward_ad=True, check_backward_ad=False)
+
+
+def test_forward_mode_over_reverse_mode():
+    """A Hessian-vector product, both ways."""
+    x, y, t = random(5, 3), random(4, 3).detach(), random(5, 3).detach()
+
+    def gradient(points):
+        energy = (-Vi(points).sqdist(Vj(y))).logsumexp(axis=1).sum()
+        return torch.autograd.grad(energy, points, create_graph=True)[0]
+
+    with forward_ad.dual_level():
+        product = forward_ad.unpack_dual(gradient(forward_ad.make_dual(x, t))).tangent
+    expected = torch.autograd.grad((gradient(x) * t).sum(), x)[0]
+    assert_close(product.detach(), expected)
+
+
+def test_forward_mode_of_indices_and_of_nothing():
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(random(5, 3).detach(), torch.ones(5, 3, dtype=torch.float64))
+        assert Vi(dual).sqdist(Vj(random(4, 3).detach())).argmin(axis=1).shape == (5, 1)
+        nothing = Vi(dual).sqdist(Vj(dual[:0])).sum(axis=1)
+        assert torch.equal(forward_ad.unpack_dual(nothing).tangent, torch.zeros(5, 1, dtype=torch.float64))

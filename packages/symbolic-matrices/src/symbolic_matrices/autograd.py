@@ -2,6 +2,7 @@
 
 The gradient of a reduction is a reduction of the gradient formula, itself differentiable: derivatives of any order. The
 gradients with respect to all the variables of one axis come out of one kernel, so a backward pass launches at most two.
+In forward mode, the tangent of a reduction is a reduction of the directional derivative: one launch more.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
-from .differentiation import gradients
+from .differentiation import directional_derivative, gradients
 from .execution import Request, execute
-from .expressions import Axis, Node, Variable, rebuild, variable, variables_of
+from .expressions import Axis, Node, Variable, constant, rebuild, variable, variables_of
 from .operations.indexing import concat
+from .operations.pointwise import multiply
 from .reductions import Returns, SelectingReduction, SmoothReduction, Sum
 
 Tensor = torch.Tensor
 
 
 def reduce(request: Request, arrays: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Run a reduction; the outputs stay attached to the graph of the arrays where a gradient is asked for."""
-    if not (torch.is_grad_enabled() and any(array.requires_grad for array in arrays)):
+    """Run a reduction as a differentiable function of the arrays, in reverse and in forward mode."""
+    if not _needs_derivatives(arrays):
         return execute(request, tuple(request.library.detach(array) for array in arrays))
     reduction = request.reduction
     if (
@@ -31,9 +34,15 @@ def reduce(request: Request, arrays: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         and reduction.returns is Returns.VALUES
         and not _is_empty(request)
     ):
-        both = replace(request, reduction=reduction.returning(Returns.BOTH))  # the gradient needs the indices
+        both = replace(request, reduction=reduction.returning(Returns.BOTH))  # derivatives need the indices
         return _ReductionFunction.apply(both, *arrays)[:1]
     return _ReductionFunction.apply(request, *arrays)
+
+
+def _needs_derivatives(arrays: tuple[Tensor, ...]) -> bool:
+    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
+        return True
+    return any(forward_ad.unpack_dual(array).tangent is not None for array in arrays)
 
 
 def _is_empty(request: Request) -> bool:
@@ -52,7 +61,9 @@ class _ReductionFunction(torch.autograd.Function):
         reads_output = (
             isinstance(request.reduction, SmoothReduction) and request.reduction.cotangent_reads_output
         )
-        ctx.save_for_backward(*arrays, *(outputs if reads_output else indices))
+        saved = (*arrays, *(outputs if reads_output else indices))
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
         ctx.request, ctx.variable_count = request, len(arrays)
         return outputs
 
@@ -63,6 +74,14 @@ class _ReductionFunction(torch.autograd.Function):
         wanted = tuple(ctx.needs_input_grad[1:])
         found = _gradients(ctx.request, arrays, kept, upstream[0], wanted)
         return (None, *(found.get(position) for position in range(count)))
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        count: int = ctx.variable_count
+        primals = tuple(forward_ad.unpack_dual(saved).primal for saved in ctx.saved_tensors)
+        moving = {k: tangent for k, tangent in enumerate(tangents) if tangent is not None}
+        tangent = _tangent(ctx.request, primals[:count], primals[count:], moving)
+        return (tangent, *(None for _ in ctx.request.reduction.kinds[1:]))
 
 
 def _gradients(
@@ -151,13 +170,7 @@ def _gradients_of_selection(
     pairs = tuple(
         selection.gather(v, arrays[v.index]) for v in _dense_variables(request.formula, len(arrays))
     )
-    row_request = replace(
-        request,
-        formula=_along_rows(request.formula),
-        reduction=Sum(),
-        axis=Axis.J,
-        sizes=(selection.entries, 1),
-    )
+    row_request = _selected_rows(request, request.formula, selection)
     formula = row_request.formula
     cotangent = variable(len(arrays), Axis.I, formula.dim)
     asked = tuple(v for v in variables_of(formula) if wanted[v.index])
@@ -171,6 +184,13 @@ def _gradients_of_selection(
         v.index: selection.scatter(originals[v.index], part, arrays[v.index])
         for v, part in zip(asked, parts, strict=True)
     }
+
+
+def _selected_rows(request: Request, formula: Node, selection: _Selection) -> Request:
+    """The values of a formula at the selected entries, one row per entry."""
+    return replace(
+        request, formula=_along_rows(formula), reduction=Sum(), axis=Axis.J, sizes=(selection.entries, 1)
+    )
 
 
 def _dense_variables(formula: Node, count: int) -> list[Variable]:
@@ -235,3 +255,59 @@ class _Selection:
         else:
             summed = gradient.sum(-2, keepdim=True)
         return summed.sum_to_size(array.shape)
+
+
+# ---------------------------------------------------------------------- forward mode
+
+
+def _tangent(
+    request: Request, arrays: tuple[Tensor, ...], kept: tuple[Tensor, ...], tangents: dict[int, Tensor]
+) -> Tensor | None:
+    """The tangent of the values, from those of the arrays that have one, by their position."""
+    reduction = request.reduction
+    if _is_empty(request):
+        rows = request.sizes[0] if request.axis is Axis.J else request.sizes[1]
+        return arrays[0].new_zeros((*request.batch_shape, rows, *reduction.output_shape(request.formula.dim)))
+    if isinstance(reduction, SmoothReduction):
+        return _tangent_of_smooth(request, arrays, kept, tangents)
+    assert isinstance(reduction, SelectingReduction)
+    if reduction.returns is Returns.INDICES:
+        return None
+    return _tangent_of_selection(request, arrays, kept[0], tangents)
+
+
+@functools.lru_cache(maxsize=4096)
+def _tangent_formula(formula: Node, count: int, moving: tuple[int, ...]) -> Node:
+    """The directional derivative when the variables at positions ``moving`` move; tangents follow the arrays."""
+    read = {v.index: v for v in variables_of(formula)}
+    directions = {
+        read[k]: variable(count + rank, read[k].axes, read[k].dim)
+        for rank, k in enumerate(moving)
+        if k in read
+    }
+    return directional_derivative(formula, tuple(directions.items()))
+
+
+def _tangent_of_smooth(
+    request: Request, arrays: tuple[Tensor, ...], kept: tuple[Tensor, ...], tangents: dict[int, Tensor]
+) -> Tensor:
+    """sum_j w_ij dF_ij, where w_ij is what the reduction multiplies a change of F_ij by."""
+    reduction, data = request.reduction, (*arrays, *tangents.values())
+    assert isinstance(reduction, SmoothReduction)
+    output = variable(len(data), request.kept_axis, reduction.output_shape(request.formula.dim)[0])
+    weight = reduction.cotangent(request.formula, output, constant(1.0))
+    formula = multiply(weight, _tangent_formula(request.formula, len(arrays), tuple(tangents)))
+    return reduce(replace(request, formula=formula, reduction=Sum()), (*data, *kept))[0]
+
+
+def _tangent_of_selection(
+    request: Request, arrays: tuple[Tensor, ...], indices: Tensor, tangents: dict[int, Tensor]
+) -> Tensor:
+    """The directional derivative of the selected entries alone."""
+    formula = _tangent_formula(request.formula, len(arrays), tuple(tangents))
+    data, dim = (*arrays, *tangents.values()), formula.dim
+    selection = _Selection.of(request, indices, data[0].new_zeros(indices.shape))
+    pairs = tuple(selection.gather(v, data[v.index]) for v in _dense_variables(formula, len(data)))
+    (moved,) = reduce(_selected_rows(request, formula, selection), pairs)
+    own_component = moved.reshape(*request.batch_shape, -1, dim, dim).diagonal(dim1=-2, dim2=-1)
+    return own_component.reshape(indices.shape) * (indices >= 0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from .expressions import Call, Node, Variable, constant, topological
+from .expressions import Axis, Call, Node, Variable, constant, topological, variable, variables_of
 from .operations.pointwise import add
-from .operations.vectors import broadcast, vector_sum
+from .operations.vectors import broadcast, dot, vector_sum
 
 
 @functools.lru_cache(maxsize=4096)
@@ -26,6 +26,24 @@ def gradients(formula: Node, cotangent: Node, wanted: tuple[Variable, ...]) -> t
         if node in received and isinstance(node, Call) and node in relevant:
             _send_back(node, received, relevant)
     return tuple(received.get(v, broadcast(constant(0.0), attributes=(v.dim,))) for v in wanted)
+
+
+def directional_derivative(formula: Node, directions: tuple[tuple[Variable, Variable], ...]) -> Node:
+    """The formula dF/dv . t, summed over the given pairs (v, t) of a variable and its direction.
+
+    <u, dF/dv . t> = <(dF/dv)^T u, t> is linear in u: differentiating it once more gives dF/dv . t, without u.
+    """
+    moving = tuple(v for v, _ in directions)
+    if not directions:
+        return broadcast(constant(0.0), attributes=(formula.dim,))
+    dual = variable(_UNUSED_POSITION, Axis.PARAMETER, formula.dim)
+    products = (dot(g, t) for g, (_, t) in zip(gradients(formula, dual, moving), directions, strict=True))
+    (derivative,) = gradients(functools.reduce(add, products), constant(1.0), (dual,))
+    assert dual not in variables_of(derivative)
+    return derivative
+
+
+_UNUSED_POSITION = 1 << 30  # of a variable that no list of arrays reaches
 
 
 def _depend_on(formula: Node, wanted: frozenset[Node]) -> frozenset[Node]:
