@@ -41,9 +41,7 @@ def reduction_stub(row: ReductionRow) -> str:
 
 def stub_text() -> str:
     methods = [operation_stub(operation) for operation in OPERATIONS.values() if operation.method]
-    return HEADER + "".join(
-        methods + [reduction_stub(row) for row in REDUCTIONS.values() if row.name != "sum"]
-    )
+    return HEADER + "".join(methods + [reduction_stub(row) for row in REDUCTIONS.values()])
 
 
 if __name__ == "__main__":

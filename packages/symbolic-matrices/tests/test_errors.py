@@ -78,11 +78,11 @@ X, Y = np.ones((4, 3)), np.ones((5, 3))
             r"batch dimensions do not broadcast:\n.*\(2, 4, 1, 3\)",
         ),
         (
-            lambda: Vi(X).sqdist(Vj(Y)).argmin(),
+            lambda: Vi(X).sqdist(Vj(Y)).logsumexp(),
             AxisError,
-            r"argmin needs axis=0 \(over i\) or axis=1 \(over j\)",
+            r"logsumexp needs axis=0 \(over i\) or axis=1 \(over j\)",
         ),
-        (lambda: Vi(X).sqdist(Vj(Y)).min(axis=2), AxisError, "min cannot reduce axis 2"),
+        (lambda: Vi(X).sqdist(Vj(Y)).argKmin(2, axis=2), AxisError, "argKmin cannot reduce axis 2"),
         (lambda: Vi(X).sqdist(Vj(Y)).sum(axis=-4), AxisError, "sum cannot reduce axis -4"),
         (lambda: Vi(X).sqdist(Vj(Y)).argmin(axis=1, dim=1), AxisError, "axis=1 and dim=1 are synonyms"),
         (

@@ -125,6 +125,18 @@ def test_components_broadcast(backend, rng):
         (lambda x, y: x.normalize(), lambda x, y: x / np.linalg.norm(x, axis=-1, keepdims=True)),
         (lambda x, y: (x - y).norm(-1), lambda x, y: np.linalg.norm(x - y, axis=-1, keepdims=True)),
         (lambda x, y: ((x - y) ** 2).sum(-1), lambda x, y: ((x - y) ** 2).sum(-1, keepdims=True)),
+        (lambda x, y: (x - y).max(-1), lambda x, y: (x - y).max(-1, keepdims=True)),
+        (lambda x, y: (x - y).min(), lambda x, y: (x - y).min(-1, keepdims=True)),
+        (lambda x, y: (x - y).argmax(axis=2), lambda x, y: 1.0 * (x - y).argmax(-1)[..., None]),
+        (lambda x, y: (x - y).argmin(dim=-1), lambda x, y: 1.0 * (x - y).argmin(-1)[..., None]),
+        (lambda x, y: (x - y).argmin().one_hot(3), lambda x, y: np.eye(3)[(x - y).argmin(-1)]),
+        (lambda x, y: x.cross(y), lambda x, y: np.cross(*np.broadcast_arrays(x, y))),
+        (lambda x, y: x.weightedsqdist(y, 2.0), lambda x, y: 2 * ((x - y) ** 2).sum(-1, keepdims=True)),
+        (lambda x, y: x.weightedsqdist(y, y), lambda x, y: (y * (x - y) ** 2).sum(-1, keepdims=True)),
+        (
+            lambda x, y: x.weightedsqdist(y, np.arange(9.0)),
+            lambda x, y: np.einsum("ijk,kl,ijl->ij", x - y, np.arange(9.0).reshape(3, 3), x - y)[..., None],
+        ),
         (lambda x, y: x | y, lambda x, y: (x * y).sum(-1, keepdims=True)),
     ],
 )
@@ -154,6 +166,8 @@ def test_incomplete_rows_are_refused():
         (lambda x, y: x.matvecmult(y), "a matrix of 3 entries cannot multiply a vector of dimension 2"),
         (lambda x, y: x.extract(2, 2), "Components 2 to 3 of a vector of dimension 3 do not exist"),
         (lambda x, y: x.elem(5), "valid ones are 0 to 2"),
+        (lambda x, y: x.cross(y), "two vectors of dimension 3 but got 3 and 2"),
+        (lambda x, y: x.weightedsqnorm(y), "dimension 1, 3 or 9 but have 2"),
     ],
 )
 def test_dimensions_that_do_not_fit(build, words, rng):

@@ -25,7 +25,6 @@ from .errors import ArrayTypeError, AxisError, ShapeError, UnknownReductionError
 from .execution import Request, execute
 from .expressions import Attributes, Axis, Node, Variable, call, renumber, transpose, variable
 from .operations import Operation
-from .operations import vectors as v
 from .operators import Operators, choose_axis
 from .printing import print_formula
 from .reductions import REDUCTIONS, Reduction
@@ -169,13 +168,14 @@ class LazyTensor(Operators):
         dim: int | None = None,
         backend: str = "auto",
     ) -> Any:
-        """Reduce along i (``axis=0``, after the batch dimensions) or j (``axis=1``).
+        """Reduce along i (``axis=0``, after the batch dimensions), along j (``axis=1``) or along the vector dimension.
 
         Parameters
         ----------
         name : a key of the table of reductions, such as "sum", "logsumexp" or "argKmin".
         arguments : what the reduction needs, such as the number of neighbours.
-        axis, dim : synonyms; negative ones count from the end, where -1 is the vector dimension.
+        axis, dim : synonyms; negative ones count from the end. -1 is the vector dimension, which sum, min, max, argmin
+            and argmax reduce by default: they then return a LazyTensor.
         backend : "auto" (where the arrays live), "reference" or "cpu".
 
         Returns
@@ -187,8 +187,10 @@ class LazyTensor(Operators):
             raise UnknownReductionError(
                 f"There is no reduction {name!r}; choose one of {', '.join(REDUCTIONS)}."
             )
-        chosen = self._reduced_axis(name, choose_axis(axis, dim))
-        return self._reduce(REDUCTIONS[name](*arguments), chosen, backend)
+        row, chosen = REDUCTIONS[name], choose_axis(axis, dim)
+        if row.of_components is not None and chosen in (None, -1, self.ndim - 1):
+            return self._apply(row.of_components)
+        return self._reduce(row(*arguments), self._reduced_axis(name, chosen), backend)
 
     def _reduce(self, reduction: Reduction, axis: Axis, backend: str) -> Any:
         reduction.check_dim(self._formula.dim)
@@ -219,13 +221,6 @@ class LazyTensor(Operators):
                 f"choose {batch} (over i) or {batch + 1} (over j)."
             )
         return Axis.I if position == batch else Axis.J
-
-    def sum(self, axis: int | None = None, dim: int | None = None, backend: str = "auto") -> Any:
-        """Sum over i or j (returns an array), or over the vector dimension (the default; returns a LazyTensor)."""
-        chosen = choose_axis(axis, dim)
-        if chosen in (None, -1, self.ndim - 1):
-            return self._apply(v.vector_sum)
-        return self.reduction("sum", axis=chosen, backend=backend)
 
     def __matmul__(self, vector: Array) -> Any:
         """Matrix-vector products: sum_j M_ij v_j for v of shape (N,), (*batch, N, E) -> (M,), (*batch, M, E)."""

@@ -148,6 +148,27 @@ class Operators(TableMethods):
         self._check_vector_axis("normalize", axis)
         return self * self._apply(v.sqnorm2)._apply(p.rsqrt)
 
+    def weightedsqnorm(self, s: Any) -> LazyTensor:
+        """s |x|^2, sum_k s_k x_k^2 or x' S x, for s of dimension 1, D or D * D (a matrix stored row by row)."""
+        weights = self._lift(s)
+        dim, weight_dim = self._formula.dim, weights._formula.dim
+        if weight_dim == dim * dim and dim > 1:
+            return self._apply(v.dot, weights._apply(v.matvecmult, self))
+        if weight_dim not in (1, dim):
+            raise ShapeError(
+                f"weightedsqnorm: the weights of a vector of dimension {dim} must have dimension 1, {dim} or "
+                f"{dim * dim} but have {weight_dim}."
+            )
+        return (weights * self._apply(p.square))._apply(v.vector_sum)
+
+    def weightedsqdist(self, other: Any, s: Any) -> LazyTensor:
+        """The weighted squared norm of x - y."""
+        return (self - other).weightedsqnorm(s)
+
+    def one_hot(self, size: int) -> LazyTensor:
+        """The vector of dimension ``size`` that is 1 at position x, rounded, and 0 elsewhere."""
+        return self._apply(v.one_hot, attributes=(operator.index(size),))
+
     def elem(self, i: int) -> LazyTensor:
         """Component number i."""
         return self.extract(i, 1)

@@ -101,12 +101,16 @@ class TableMethods:
         """Euclidean norm; its gradient at 0 is 0."""
     def sqdist(self, other: Any, /) -> LazyTensor:
         """Squared Euclidean distance, |x - y|^2, by direct differences."""
+    def cross(self, other: Any, /) -> LazyTensor:
+        """Cross product of two vectors of dimension 3."""
     def matvecmult(self, other: Any, /) -> LazyTensor:
         """Matrix-vector product A y of the matrix A that x stores row by row."""
     def vecmatmult(self, other: Any, /) -> LazyTensor:
         """Vector-matrix product x A of the matrix A that y stores row by row."""
     def tensorprod(self, other: Any, /) -> LazyTensor:
         """All the products x_k y_l, row by row."""
+    def sum(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+        """Sum of the F_ij."""
     def logsumexp(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
         """log sum exp(F_ij), without overflow; -inf over nothing."""
     def min(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:

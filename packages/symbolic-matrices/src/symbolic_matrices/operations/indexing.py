@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
-from ..arrays import Array
+from ..arrays import Array, Namespace
 from ..errors import ShapeError
 from .pointwise import REALS
 from .table import Operand, Operation, row
@@ -26,7 +24,7 @@ def _pad_statement(out: Operand, x: Operand, start: int, total: int) -> str:
     )
 
 
-def _pad_reference(xp: ModuleType, x: Array, start: int, total: int) -> Array:
+def _pad_reference(xp: Namespace, x: Array, start: int, total: int) -> Array:
     before = xp.zeros_like(x[..., :1])
     blocks = [before] * start + [x] + [before] * (total - start - x.shape[-1])
     return xp.concatenate(blocks, -1)
@@ -39,7 +37,7 @@ def _concat_statement(out: Operand, x: Operand, y: Operand) -> str:
     )
 
 
-def _concat_reference(xp: ModuleType, x: Array, y: Array) -> Array:
+def _concat_reference(xp: Namespace, x: Array, y: Array) -> Array:
     shape = xp.broadcast_shapes(x.shape[:-1], y.shape[:-1])
     blocks = [xp.broadcast_to(block, (*shape, block.shape[-1])) for block in (x, y)]
     return xp.concatenate(blocks, -1)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Protocol
 
-from ..arrays import Array
+from ..arrays import Array, Namespace
 from ..errors import ShapeError
 from ..expressions import Attributes, Call, Node, call, constant
 
@@ -133,6 +132,6 @@ def number(value: float) -> Node:
     return constant(value)
 
 
-def as_real(xp: ModuleType, mask: Array, like: Array) -> Array:
+def as_real(xp: Namespace, mask: Array, like: Array) -> Array:
     """0/1 in the dtype of ``like``, for a condition of the reference backend."""
     return xp.where(mask, xp.ones_like(like), xp.zeros_like(like))

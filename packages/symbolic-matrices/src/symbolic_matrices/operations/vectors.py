@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 
-from ..arrays import Array
+from ..arrays import Array, Namespace
 from ..errors import ShapeError
 from .pointwise import REALS, multiply, negate, rsqrt, subtract
-from .table import Operand, Operation, broadcast_dim, number, row
+from .table import Operand, Operation, as_real, broadcast_dim, number, row
 
 
 def _one(*_: object) -> int:
@@ -37,6 +36,59 @@ def _dot_statement(out: Operand, x: Operand, y: Operand) -> str:
     return _accumulate(out, max(x.dim, y.dim), f"{x['k']} * {y['k']}")
 
 
+# ---------------------------------------------------------------- extreme components
+
+
+def _extreme_statement(function: str) -> Callable[..., str]:
+    def statement(out: Operand, x: Operand) -> str:
+        return f"{out[0]} = {x[0]};\nfor (int k = 1; k < {x.dim}; ++k) {out[0]} = {function}({out[0]}, {x['k']});"
+
+    return statement
+
+
+def _position_statement(comparison: str) -> Callable[..., str]:
+    """The first component that no other one beats."""
+
+    def statement(out: Operand, x: Operand) -> str:
+        return (
+            f"{out[0]} = splat<V>(REAL(0));\n{{\n    V best = {x[0]};\n"
+            f"    for (int k = 1; k < {x.dim}; ++k) {{\n"
+            f"        {out[0]} = select({x['k']} {comparison} best, splat<V>(REAL(k)), {out[0]});\n"
+            f"        best = select({x['k']} {comparison} best, {x['k']}, best);\n    }}\n}}"
+        )
+
+    return statement
+
+
+def _position_reference(name: str) -> Callable[[Namespace, Array], Array]:
+    def reference(xp: Namespace, x: Array) -> Array:
+        position = getattr(xp, name)(x, -1)[..., None]
+        return sum(as_real(xp, position == k, x[..., :1]) * k for k in range(x.shape[-1]))
+
+    return reference
+
+
+# ---------------------------------------------------------------- products
+
+
+def _cross_statement(out: Operand, x: Operand, y: Operand) -> str:
+    terms = ((1, 2), (2, 0), (0, 1))
+    return "\n".join(f"{out[k]} = {x[a]} * {y[b]} - {x[b]} * {y[a]};" for k, (a, b) in enumerate(terms))
+
+
+def _cross_dim(dims: tuple[int, ...]) -> int:
+    if dims != (3, 3):
+        raise ShapeError(
+            f"cross: the cross product needs two vectors of dimension 3 but got {dims[0]} and {dims[1]}."
+        )
+    return 3
+
+
+def _cross_reference(xp: Namespace, x: Array, y: Array) -> Array:
+    pairs = ((1, 2), (2, 0), (0, 1))
+    return xp.stack([x[..., a] * y[..., b] - x[..., b] * y[..., a] for a, b in pairs], -1)
+
+
 # ---------------------------------------------------------------- matrix products, row-major
 
 
@@ -54,16 +106,16 @@ def _matrix(array: Array, rows: int) -> Array:
     return array.reshape(*array.shape[:-1], rows, array.shape[-1] // rows)
 
 
-def _matvec_reference(xp: ModuleType, matrix: Array, vector: Array) -> Array:
+def _matvec_reference(xp: Namespace, matrix: Array, vector: Array) -> Array:
     rows = matrix.shape[-1] // vector.shape[-1]
     return (_matrix(matrix, rows) * vector[..., None, :]).sum(-1)
 
 
-def _vecmat_reference(xp: ModuleType, vector: Array, matrix: Array) -> Array:
+def _vecmat_reference(xp: Namespace, vector: Array, matrix: Array) -> Array:
     return (_matrix(matrix, vector.shape[-1]) * vector[..., :, None]).sum(-2)
 
 
-def _tensorprod_reference(xp: ModuleType, x: Array, y: Array) -> Array:
+def _tensorprod_reference(xp: Namespace, x: Array, y: Array) -> Array:
     product = x[..., :, None] * y[..., None, :]
     return product.reshape(*product.shape[:-2], -1)
 
@@ -134,6 +186,40 @@ sqdist: Operation = row(
     derivative=lambda g, x, y: (
         multiply(multiply(number(2), g), subtract(x, y)), negate(multiply(multiply(number(2), g), subtract(x, y))),
     ),
+)
+vector_max: Operation = row(
+    name="vector_max", doc="Largest component.", domain=(REALS,), dims=(4,), dim=_one, method=False,
+    statement=_extreme_statement("maximum"), reference=lambda xp, x: xp.amax(x, -1)[..., None],
+    derivative=lambda g, x: (multiply(g, one_hot(vector_argmax(x), attributes=(x.dim,))),),
+)
+vector_min: Operation = row(
+    name="vector_min", doc="Smallest component.", domain=(REALS,), dims=(4,), dim=_one, method=False,
+    statement=_extreme_statement("minimum"), reference=lambda xp, x: xp.amin(x, -1)[..., None],
+    derivative=lambda g, x: (multiply(g, one_hot(vector_argmin(x), attributes=(x.dim,))),),
+)
+vector_argmax: Operation = row(
+    name="vector_argmax", doc="Position of the largest component, the first of equal ones.", domain=(REALS,),
+    dims=(4,), dim=_one, method=False, smooth=False,
+    statement=_position_statement(">"), reference=_position_reference("argmax"), derivative=lambda g, x: (None,),
+)
+vector_argmin: Operation = row(
+    name="vector_argmin", doc="Position of the smallest component, the first of equal ones.", domain=(REALS,),
+    dims=(4,), dim=_one, method=False, smooth=False,
+    statement=_position_statement("<"), reference=_position_reference("argmin"), derivative=lambda g, x: (None,),
+)
+one_hot: Operation = row(
+    name="one_hot", doc="The vector of dimension D that is 1 at position x, rounded, and 0 elsewhere.",
+    domain=((0.0, 3.0),), dims=(1,), attributes=(4,), dim=lambda dims, size: size, method=False, smooth=False,
+    statement=lambda out, x, size: (
+        f"for (int k = 0; k < {size}; ++k) {out['k']} = as_real(round({x[0]}) == splat<V>(REAL(k)));"
+    ),
+    reference=lambda xp, x, size: xp.concatenate([as_real(xp, xp.round(x) == k, x) for k in range(size)], -1),
+    derivative=lambda g, x, size: (None,),
+)
+cross: Operation = row(
+    name="cross", doc="Cross product of two vectors of dimension 3.", domain=(REALS, REALS), dims=(3, 3),
+    dim=_cross_dim, statement=_cross_statement, reference=_cross_reference,
+    derivative=lambda g, x, y: (cross(y, g), cross(g, x)),
 )
 matvecmult: Operation = row(
     name="matvecmult", doc="Matrix-vector product A y of the matrix A that x stores row by row.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..operations import Operation
+from ..operations import vectors as v
 from .extrema import Extremum, Order
 from .logsumexp import LogSumExp
 from .monoid import Kind, Reduction, Returns, SelectingReduction, SmoothReduction, State
@@ -14,12 +16,19 @@ from .sums import Sum
 
 @dataclass(frozen=True)
 class ReductionRow:
-    """A reduction by its name: ``make`` takes the number of neighbours where ``is_counted``."""
+    """A reduction by its name.
+
+    Attributes
+    ----------
+    make : takes the number of neighbours where ``is_counted``.
+    of_components : the operation that does the same along the vector dimension, if there is one.
+    """
 
     name: str
     doc: str
     make: Callable[..., Reduction]
     is_counted: bool = False
+    of_components: Operation | None = None
 
     def __call__(self, *arguments: int) -> Reduction:
         if len(arguments) != int(self.is_counted):
@@ -38,14 +47,16 @@ def _nearest(returns: Returns) -> Callable[[int], Reduction]:
 
 # fmt: off
 _ROWS = (
-    ReductionRow("sum", "Sum of the F_ij.", Sum),
+    ReductionRow("sum", "Sum of the F_ij.", Sum, of_components=v.vector_sum),
     ReductionRow("logsumexp", "log sum exp(F_ij), without overflow; -inf over nothing.", LogSumExp),
-    ReductionRow("min", "Smallest F_ij, component by component.", _extremum(Order.SMALLEST, Returns.VALUES)),
-    ReductionRow("max", "Largest F_ij, component by component.", _extremum(Order.LARGEST, Returns.VALUES)),
+    ReductionRow("min", "Smallest F_ij, component by component.",
+                 _extremum(Order.SMALLEST, Returns.VALUES), of_components=v.vector_min),
+    ReductionRow("max", "Largest F_ij, component by component.",
+                 _extremum(Order.LARGEST, Returns.VALUES), of_components=v.vector_max),
     ReductionRow("argmin", "Index (int64) of the smallest F_ij, the first of equal ones.",
-                 _extremum(Order.SMALLEST, Returns.INDICES)),
+                 _extremum(Order.SMALLEST, Returns.INDICES), of_components=v.vector_argmin),
     ReductionRow("argmax", "Index (int64) of the largest F_ij, the first of equal ones.",
-                 _extremum(Order.LARGEST, Returns.INDICES)),
+                 _extremum(Order.LARGEST, Returns.INDICES), of_components=v.vector_argmax),
     ReductionRow("min_argmin", "Smallest F_ij, and its index.", _extremum(Order.SMALLEST, Returns.BOTH)),
     ReductionRow("max_argmax", "Largest F_ij, and its index.", _extremum(Order.LARGEST, Returns.BOTH)),
     ReductionRow("Kmin", "The K smallest F_ij, in increasing order; (M, K) or (M, K, D).",
