@@ -121,20 +121,19 @@ def _tensorprod_reference(xp: Namespace, x: Array, y: Array) -> Array:
 
 
 def _matvec_statement(out: Operand, matrix: Operand, vector: Operand) -> str:
-    term = f"{matrix[f'l * {vector.dim} + k']} * {vector['k']}"
-    return (
-        f"for (int l = 0; l < {out.dim}; ++l) {{\n"
-        f"    {out['l']} = V();\n"
-        f"    for (int k = 0; k < {vector.dim}; ++k) {out['l']} += {term};\n}}"
-    )
+    return _contraction(out, vector.dim, f"{matrix[f'l * {vector.dim} + k']} * {vector['k']}")
 
 
 def _vecmat_statement(out: Operand, vector: Operand, matrix: Operand) -> str:
-    term = f"{vector['k']} * {matrix[f'k * {out.dim} + l']}"
+    return _contraction(out, vector.dim, f"{vector['k']} * {matrix[f'k * {out.dim} + l']}")
+
+
+def _contraction(out: Operand, length: int, term: str) -> str:
+    """out_l = sum over k of a term, for each component l."""
     return (
         f"for (int l = 0; l < {out.dim}; ++l) {{\n"
         f"    {out['l']} = V();\n"
-        f"    for (int k = 0; k < {vector.dim}; ++k) {out['l']} += {term};\n}}"
+        f"    for (int k = 0; k < {length}; ++k) {out['l']} += {term};\n}}"
     )
 
 
