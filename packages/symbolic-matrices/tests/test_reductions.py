@@ -202,6 +202,15 @@ def test_wide_values_are_reduced_or_refused(rng):
     assert_close((Vi(x) * Vj(y)).min(axis=1), (x[:, None] * y[None]).min(1))
     with pytest.raises(ShapeError, match=r"holds 40000 components at once.*backend='reference'"):
         (Vi(np.zeros((2, 20_000))) * Vj(y)).min(axis=1)
+    with pytest.raises(ShapeError, match="its reduction 100000"):
+        (Vi(np.zeros((2, 100_000))) * Vj(y)).sum(axis=1)
+
+
+@pytest.mark.parametrize("columns", [5000, 20_000])
+def test_wide_right_hand_sides(columns, rng):
+    x, y, v = sample(rng, (7, 2)), sample(rng, (9, 2)), sample(rng, (9, columns))
+    dense = np.exp(-((x[:, None] - y[None]) ** 2).sum(-1))
+    assert_close((-Vi(x).sqdist(Vj(y))).exp() @ v, dense @ v, factor=10)
 
 
 def test_the_number_of_neighbours_is_not_forgotten(rng):

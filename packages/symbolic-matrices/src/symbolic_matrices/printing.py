@@ -22,7 +22,8 @@ INDENT = "    "
 MOST_INLINED = (
     48  # functions in the inner loop, all its columns together: what compiles in well under a second
 )
-MOST_STACK_BYTES = 1 << 18  # of the vectors of a pair: threads of some systems have 512 KiB altogether
+MOST_COMPONENTS = 1 << 12  # of the vectors of a pair, in registers of up to 64 bytes on the stack
+MOST_RUNNING_COMPONENTS = 1 << 16  # of a reduction; see STACK_BYTES of backends/threads.py
 TEXT_DEPTH = 10  # of formulas for people: sub-expressions that are shared are spelled again
 
 
@@ -226,22 +227,31 @@ def inlined_functions(formula: Node) -> float:
     return total
 
 
-def _vector_bytes(plan: Plan) -> int:
-    """Memory on the stack for the vectors of one pair, in registers of at most 64 bytes."""
-    vectors = (node for node in topological(plan.formula) if node.axes == STAGES[-1].axes)
-    kept = math.prod(plan.output_shape)  # by the reduction, for the current tile
-    return 64 * (kept + sum(node.dim for node in vectors if node.dim > 1))
+def _components_per_pair(plan: Plan) -> int:
+    """How many components of vectors are held at once for one pair, beside the running ones of the reduction."""
+    root = plan.formula
+    held = [node for node in topological(root) if node.axes == STAGES[-1].axes and node.dim > 1]
+    total = sum(node.dim for node in held)
+    if not plan.reduction.absorbs_components:
+        return total + math.prod(plan.output_shape)
+    goes_straight = isinstance(root, Call) and getattr(root.operation, "is_componentwise", False)
+    return total - root.dim if goes_straight and root in held else total
 
 
 def _most_columns(plan: Plan) -> int:
     """How many columns may be evaluated together without too much text, nor too much memory on the stack."""
-    text, memory = inlined_functions(plan.formula), _vector_bytes(plan)
-    if memory > MOST_STACK_BYTES:
+    text, held, running = (
+        inlined_functions(plan.formula),
+        _components_per_pair(plan),
+        math.prod(plan.output_shape),
+    )
+    if held > MOST_COMPONENTS or running > MOST_RUNNING_COMPONENTS:
         raise ShapeError(
-            f"A pair of this formula holds {memory // 64} components at once, more than the {MOST_STACK_BYTES // 64} "
-            "of a compiled kernel: reduce fewer components at a time, or pass backend='reference'."
+            f"A pair of this formula holds {held} components at once, and its reduction {running}, more than the "
+            f"{MOST_COMPONENTS} and {MOST_RUNNING_COMPONENTS} of a compiled kernel: reduce fewer components at a time, "
+            "or pass backend='reference'."
         )
-    return next((n for n in (8, 4, 2) if n * text <= MOST_INLINED and 2 * n * memory <= MOST_STACK_BYTES), 1)
+    return next((n for n in (8, 4, 2) if n * text <= MOST_INLINED and 2 * n * held <= MOST_COMPONENTS), 1)
 
 
 def _definitions(plan: Plan) -> list[str]:

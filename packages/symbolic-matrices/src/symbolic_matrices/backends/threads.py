@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable
 
+STACK_BYTES = 16 << 20  # of a worker: kernels hold their running values there
 THREADS_VARIABLE = "SYMBOLIC_MATRICES_NUM_THREADS"
 
 
@@ -48,8 +49,10 @@ class WorkerPool:
 
     def _start(self, count: int) -> None:
         with self._lock:
+            previous = threading.stack_size(STACK_BYTES)
             for _ in range(self._started, count):
                 threading.Thread(target=self._work, name="symbolic-matrices", daemon=True).start()
+            threading.stack_size(previous)
             self._started = max(self._started, count)
 
     def _work(self) -> None:

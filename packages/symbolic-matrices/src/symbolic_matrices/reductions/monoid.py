@@ -57,6 +57,11 @@ class Reduction(abc.ABC):
         """Whether the reduction of nothing is defined."""
         return True
 
+    @property
+    def absorbs_components(self) -> bool:
+        """Whether kernels absorb each component as soon as it is computed, so that wide values are never held."""
+        return False
+
     def output_shape(self, dim: int) -> tuple[int, ...]:
         """The trailing shape of each output: (D,) unless the reduction changes it."""
         return (dim,)

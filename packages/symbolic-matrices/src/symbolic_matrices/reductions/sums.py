@@ -17,6 +17,10 @@ class Sum(SmoothReduction):
     def name(self) -> str:
         return "sum"
 
+    @property
+    def absorbs_components(self) -> bool:
+        return True
+
     def spelling(self, dim: str) -> str:
         return f"Sum<{dim}>"
 
