@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))  # where sphinx_bars stands
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
-project = "geomloss-ot"
-version = release = installed_version(project)
-author = f"The {project} developers"
-copyright = f"2026, {author}"
+from docs_settings import settings
 
-extensions = [
-    "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
-    "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
-    "sphinx_bars",
-]
-myst_enable_extensions = ["amsmath", "dollarmath"]
-autodoc_member_order = "groupwise"
-autodoc_typehints = "description"
-napoleon_google_docstring = False
-
-html_theme = "furo"
+globals().update(settings("geomloss-ot"))

@@ -1,4 +1,4 @@
-"""Owns the run of one reduction: chooses a backend, compiles once, checks sizes, launches. Knows no differentiation."""
+"""Owns the run of one reduction: chooses a backend, compiles once, launches. Knows no differentiation."""
 
 from __future__ import annotations
 
