@@ -32,6 +32,8 @@ class RealType:
 
 
 REAL_TYPES = {row.name: row for row in (RealType("float32", "float", 4), RealType("float64", "double", 8))}
+# The dtype that kernels compute and accumulate in, by the dtype that data are stored in.
+COMPUTED_IN = {"float16": "float32", "bfloat16": "float32", **{name: name for name in REAL_TYPES}}
 
 
 class Namespace:
@@ -75,6 +77,14 @@ class ArrayLibrary(abc.ABC):
 
     @abc.abstractmethod
     def dtype_name(self, array: Array) -> str: ...
+
+    @abc.abstractmethod
+    def dtype_named(self, name: str) -> Any:
+        """The library's own object for a dtype."""
+
+    def variable_dtype(self, array: Array) -> str:
+        """The dtype that an array has as a variable of a formula."""
+        return self.dtype_name(array)
 
     @abc.abstractmethod
     def device(self, array: Array) -> str: ...
@@ -130,6 +140,9 @@ class _NumPyLike(ArrayLibrary):
 
     def dtype_name(self, array: Array) -> str:
         return str(array.dtype.name)
+
+    def dtype_named(self, name: str) -> Any:
+        return np.dtype(name)
 
     def strides(self, array: Array) -> tuple[int, ...]:
         itemsize = array.itemsize
@@ -232,6 +245,17 @@ class PyTorch(ArrayLibrary):
     def dtype_name(self, array: Array) -> str:
         return str(array.dtype).removeprefix("torch.")
 
+    def dtype_named(self, name: str) -> Any:
+        return getattr(self.namespace, name)
+
+    def variable_dtype(self, array: Array) -> str:
+        """Where autocast is on, half precision counts as float32, as for PyTorch's own sums and exponentials."""
+        dtype = self.dtype_name(array)
+        computed = COMPUTED_IN.get(dtype, dtype)
+        if computed != dtype and self.namespace.is_autocast_enabled(array.device.type):
+            return computed
+        return dtype
+
     def device(self, array: Array) -> str:
         return str(array.device)
 
@@ -249,17 +273,17 @@ class PyTorch(ArrayLibrary):
 
     def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array:
         torch = self.namespace
-        return torch.empty(tuple(shape), dtype=getattr(torch, dtype_name), device=device)
+        return torch.empty(tuple(shape), dtype=self.dtype_named(dtype_name), device=device)
 
     def convert(self, value: Any, dtype_name: str, device: str) -> Array:
         torch = self.namespace
-        dtype = getattr(torch, dtype_name)
+        dtype = self.dtype_named(dtype_name)
         if isinstance(value, torch.Tensor):
             return value.to(dtype=dtype, device=device)
         return torch.tensor(value, dtype=dtype, device=device)  # a copy: PyTorch warns of read-only arrays
 
     def astype(self, array: Array, dtype_name: str) -> Array:
-        return array.to(getattr(self.namespace, dtype_name))
+        return array.to(self.dtype_named(dtype_name))
 
     def stable_argsort(self, array: Array, axis: int) -> Array:
         return self.namespace.argsort(array, dim=axis, stable=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import NUMPY, REAL_TYPES, Array, ArrayLibrary, find_library
+from .arrays import COMPUTED_IN, NUMPY, Array, ArrayLibrary, find_library
 from .errors import ArrayTypeError, AxisError, ShapeError
 from .expressions import Axis
 
@@ -31,6 +31,7 @@ class Binding:
     ----------
     value : array of shape (*batch, size, D), a number, or a placeholder.
     given : the shape that the user gave, for messages.
+    dtype : that of the variable; under PyTorch's autocast, it may be wider than that of the array, ``stored_dtype``.
     is_flexible : whether the value follows the dtype, device and library of the others (numbers, 0-D and 1-D arrays).
     """
 
@@ -44,6 +45,7 @@ class Binding:
     dtype: str = ""
     device: str = ""
     is_flexible: bool = False
+    stored_dtype: str = ""
 
     def is_same_as(self, other: Binding) -> bool:
         """Whether both read the same data, so that one variable suffices."""
@@ -92,23 +94,26 @@ def _from_sequence(value: list[Any] | tuple[Any, ...]) -> Array:
 
 def _bind_array(value: Array, axis: int | None, library: ArrayLibrary) -> Binding:
     shape = tuple(value.shape)
-    dtype, device = library.dtype_name(value), library.device(value)
+    stored, dtype, device = library.dtype_name(value), library.variable_dtype(value), library.device(value)
     if len(shape) < 2 and axis in (None, 2):
         _check_numbers(dtype, shape, library)
         flat = value.reshape(1, -1)
         _check_dim(flat, shape)
         return Binding(
-            flat, Axis.PARAMETER, flat.shape[1], 1, shape, (), library, dtype, device, is_flexible=True
+            flat, Axis.PARAMETER, flat.shape[1], 1, shape, (), library, dtype, device, True, stored
         )
-    if dtype not in REAL_TYPES:
+    if dtype not in COMPUTED_IN:
         raise ArrayTypeError(
-            f"A variable must be {' or '.join(REAL_TYPES)} but got a {library.name} array of shape {shape} and dtype "
+            f"A variable must be one of {', '.join(COMPUTED_IN)} but got a {library.name} array of shape {shape} and dtype "
             f"{dtype}; convert it first."
         )
     array, role = _normalise(value, shape, axis)
     _check_dim(array, shape)
     size = array.shape[-2] if role is not Axis.PARAMETER else 1
-    return Binding(array, role, array.shape[-1], size, shape, tuple(array.shape[:-2]), library, dtype, device)
+    batch_shape = tuple(array.shape[:-2])
+    return Binding(
+        array, role, array.shape[-1], size, shape, batch_shape, library, dtype, device, stored_dtype=stored
+    )
 
 
 def _check_numbers(dtype: str, shape: tuple[int, ...], library: ArrayLibrary) -> None:
@@ -166,6 +171,11 @@ class Context:
     columns: int | None = None  # N
     batch_shape: tuple[int, ...] = ()
 
+    @property
+    def computed_in(self) -> str:
+        """The dtype of the kernels: that of the data, but float32 for half precision."""
+        return COMPUTED_IN.get(self.dtype, self.dtype)
+
 
 def context_of(bindings: tuple[Binding, ...]) -> Context:
     """Check that the data of a formula fit together."""
@@ -177,7 +187,7 @@ def context_of(bindings: tuple[Binding, ...]) -> Context:
             + describe_all(fixed)
         )
     first = fixed[0] if fixed else Binding(None, Axis.PARAMETER, 1, 1, ())
-    dtype = first.dtype if first.dtype in REAL_TYPES or not fixed else "float64"
+    dtype = first.dtype if first.dtype in COMPUTED_IN or not fixed else "float64"
     batches = {b.batch_shape for b in arrays}
     batch_shape = batches.pop() if len(batches) == 1 else _broadcast_batches(arrays)
     rows, columns = _common_size(arrays, Axis.I, "M"), _common_size(arrays, Axis.J, "N")
@@ -204,21 +214,17 @@ def _broadcast_batches(arrays: list[Binding]) -> tuple[int, ...]:
 
 
 def resolve(binding: Binding, context: Context) -> Array:
-    """The array of a binding, (*batch, size, D), in the library, dtype and device of the formula."""
-    library = context.library or NUMPY
+    """The array of a binding, (*batch, size, D), in the library and device of the formula, as kernels compute with it."""
+    library, dtype = context.library or NUMPY, context.computed_in
     if binding.library is None:
-        return library.convert([[binding.value]], context.dtype, context.device)
-    if binding.is_flexible and (binding.library, binding.dtype, binding.device) != (
-        context.library,
-        context.dtype,
-        context.device,
-    ):
+        return library.convert([[binding.value]], dtype, context.device)
+    if binding.is_flexible and (binding.library, binding.device) != (context.library, context.device):
         if binding.library is not library and binding.library.needs_gradient(binding.value):
             raise ArrayTypeError(
                 f"A {library.name} formula would lose the gradient of its {binding.describe()}; detach the parameter."
             )
-        return library.convert(binding.value, context.dtype, context.device)
-    return binding.value
+        return library.convert(binding.value, dtype, context.device)
+    return binding.value if binding.stored_dtype == dtype else library.astype(binding.value, dtype)
 
 
 def fill(binding: Binding, arguments: tuple[Any, ...]) -> Binding:

@@ -74,7 +74,7 @@ def explain(
     if target != "cpu":
         raise BackendError(f"There is no compiled target {target!r}; choose 'cpu'.")
     arguments = () if count is None else (count,)
-    dtype = formula._context.dtype or "float32"
+    dtype = formula._context.computed_in or "float32"
     plan = make_plan(
         formula._formula, REDUCTIONS[reduction](*arguments), formula._reduced_axis(reduction, axis), dtype
     )

@@ -27,7 +27,7 @@ from .expressions import Attributes, Axis, Node, Variable, call, renumber, trans
 from .operations import Operation
 from .operators import Operators, choose_axis
 from .printing import print_formula
-from .reductions import REDUCTIONS, Reduction
+from .reductions import REDUCTIONS, Kind, Reduction
 
 
 class LazyTensor(Operators):
@@ -38,7 +38,8 @@ class LazyTensor(Operators):
     x : array, number or sequence of numbers
         An array of shape ``(..., M, 1, D)`` varies along i, ``(..., 1, N, D)`` along j, and ``(..., 1, 1, D)`` is a
         parameter. A 2-D array needs ``axis``. Numbers, sequences, 0-D and 1-D arrays are parameters, which follow the
-        dtype and device of the other data. NumPy, PyTorch or CuPy; float32 or float64.
+        dtype and device of the other data. NumPy, PyTorch or CuPy; float16, bfloat16, float32 or float64. Half
+        precision is computed and accumulated in float32, and only the results are rounded.
     axis : 0, 1 or None
         For a 2-D array: 0 for x_i of shape (M, D), 1 for y_j of shape (N, D).
 
@@ -105,8 +106,9 @@ class LazyTensor(Operators):
     @property
     def dtype(self) -> Any:
         """The dtype of the data, as in their library; None for numbers only."""
-        arrays = [b.value for b in self._bindings if b.library is not None and not b.is_flexible]
-        return arrays[0].dtype if arrays else None
+        context = self._context
+        has_data = any(b.library is not None and not b.is_flexible for b in self._bindings)
+        return context.library.dtype_named(context.dtype) if context.library and has_data else None
 
     @property
     def device(self) -> str:
@@ -204,10 +206,12 @@ class LazyTensor(Operators):
             1 if context.columns is None else context.columns,
         )
         request = Request(
-            self._formula, reduction, axis, sizes, context.batch_shape, context.library, context.dtype, context.device,
-            backend,
+            self._formula, reduction, axis, sizes, context.batch_shape, context.library, context.computed_in,
+            context.device, backend,
         )  # fmt: skip
         outputs = _run(request, tuple(resolve(b, context) for b in self._bindings))
+        if context.dtype != request.dtype:
+            outputs = _rounded(outputs, reduction, context)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _reduced_axis(self, name: str, axis: int | None) -> Axis:
@@ -281,6 +285,16 @@ def _run(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
         return execute(request, arrays)
     # loaded on first use: it imports PyTorch, which only users of its tensors need to have
     return importlib.import_module(".autograd", __package__).reduce(request, arrays)
+
+
+def _rounded(outputs: tuple[Array, ...], reduction: Reduction, context: Context) -> tuple[Array, ...]:
+    """The values in the half precision of the data, which kernels do not compute in."""
+    library = context.library
+    assert library is not None
+    return tuple(
+        library.astype(output, context.dtype) if kind is Kind.VALUES else output
+        for output, kind in zip(outputs, reduction.kinds, strict=True)
+    )
 
 
 # ---------------------------------------------------------------------- how formulas are joined
