@@ -104,8 +104,8 @@ def _bind_array(value: Array, axis: int | None, library: ArrayLibrary) -> Bindin
         )
     if dtype not in COMPUTED_IN:
         raise ArrayTypeError(
-            f"A variable must be one of {', '.join(COMPUTED_IN)} but got a {library.name} array of shape {shape} and dtype "
-            f"{dtype}; convert it first."
+            f"A variable must be one of {', '.join(COMPUTED_IN)} but got a {library.name} array of shape {shape} "
+            f"and dtype {dtype}; convert it first."
         )
     array, role = _normalise(value, shape, axis)
     _check_dim(array, shape)
@@ -214,7 +214,7 @@ def _broadcast_batches(arrays: list[Binding]) -> tuple[int, ...]:
 
 
 def resolve(binding: Binding, context: Context) -> Array:
-    """The array of a binding, (*batch, size, D), in the library and device of the formula, as kernels compute with it."""
+    """The array of a binding, (*batch, size, D), as kernels read it: in the formula's library and on its device."""
     library, dtype = context.library or NUMPY, context.computed_in
     if binding.library is None:
         return library.convert([[binding.value]], dtype, context.device)

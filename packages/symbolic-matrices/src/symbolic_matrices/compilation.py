@@ -18,12 +18,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CacheWarning, CompilationError, CompilerNotFoundError, SymbolicMatricesWarning
+from .errors import CacheWarning, CompilationError, CompilerNotFoundError, warn_user
 
 NATIVE_FOLDER = Path(__file__).parent / "native"
 CACHE_VARIABLE = "SYMBOLIC_MATRICES_CACHE"
@@ -66,10 +65,8 @@ def find_compiler() -> Compiler | None:
         if compiler is not None:
             return compiler
         if command == _requested():
-            warnings.warn(
-                f"CXX={shlex.join(command)!r} cannot be run as a C++ compiler; looking for another one.",
-                SymbolicMatricesWarning,
-                stacklevel=2,
+            warn_user(
+                f"CXX={shlex.join(command)!r} cannot be run as a C++ compiler; looking for another one."
             )
     return None
 
@@ -168,11 +165,10 @@ def _temporary_cache() -> Path:
 
 @functools.cache
 def _warn_of_unwritable_cache(folder: Path, reason: str) -> None:
-    warnings.warn(
+    warn_user(
         f"The cache folder {folder} cannot be written ({reason}), so kernels are compiled anew in each process. "
         f"Set {CACHE_VARIABLE} to a folder that can be written.",
         CacheWarning,
-        stacklevel=2,
     )
 
 

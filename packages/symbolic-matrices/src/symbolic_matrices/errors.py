@@ -1,6 +1,10 @@
-"""The exceptions and warnings that a user of symbolic matrices can meet; nothing else."""
+"""The exceptions and warnings that a user of symbolic matrices can meet, and how a warning finds the user's line."""
 
 from __future__ import annotations
+
+import sys
+import warnings
+from types import FrameType
 
 
 class SymbolicMatricesError(Exception):
@@ -49,3 +53,20 @@ class SlowBackendWarning(SymbolicMatricesWarning):
 
 class CacheWarning(SymbolicMatricesWarning):
     """The folder of compiled kernels cannot be used."""
+
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def warn_user(message: str, category: type[Warning] = SymbolicMatricesWarning) -> None:
+    """Warn at the line of the user's program that led here, past this package and PyTorch's autograd."""
+    frame: FrameType | None = sys._getframe()
+    level = 0
+    while frame is not None and _is_internal(frame):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level + 1)
+
+
+def _is_internal(frame: FrameType) -> bool:
+    name = str(frame.f_globals.get("__name__", ""))
+    return name == _PACKAGE or name.startswith((f"{_PACKAGE}.", "torch.autograd.", "torch._functorch."))

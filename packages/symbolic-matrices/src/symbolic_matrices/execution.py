@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 from .arrays import Array, ArrayLibrary
 from .backends import cpu, reference
 from .compilation import find_compiler
-from .errors import BackendError, EmptyReductionError, SlowBackendWarning
+from .errors import BackendError, EmptyReductionError, SlowBackendWarning, warn_user
 from .expressions import Axis, Node
 from .planning import Plan, make_plan
 from .problems import Problem
@@ -143,10 +142,9 @@ def _has_compiler() -> bool:
     """Warn once where the reference backend has to stand in for compiled kernels."""
     if find_compiler() is not None:
         return True
-    warnings.warn(
+    warn_user(
         "No C++ compiler was found, so reductions run on the slow reference backend. "
         "Install one with `pip install symbolic-matrices[compiler]`, or set CXX to a compiler.",
         SlowBackendWarning,
-        stacklevel=2,
     )
     return False
