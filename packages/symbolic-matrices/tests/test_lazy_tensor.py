@@ -226,3 +226,23 @@ def test_methods_come_from_the_table():
     assert LazyTensor.tanh.__doc__ == "Hyperbolic tangent."
     with pytest.raises(TypeError, match="atan2 takes 1 arguments but 0 were given"):
         Vi(np.zeros((3, 1))).atan2()
+
+
+def test_operations_keep_subclasses(clouds):
+    class Matrix(LazyTensor):
+        __slots__ = ()
+
+    x, y = Matrix(clouds[0], axis=0), Matrix(clouds[1], axis=1)
+    results = (
+        2 * x,
+        x - y,
+        (x | y).exp(),
+        1 / x.sqdist(y),
+        x.concat(y),
+        x[..., 0],
+        x.T,
+        -x,
+        x + clouds[0][:, None],
+    )
+    assert {type(result) for result in results} == {Matrix}
+    assert_close((1 / x.sqdist(y)).sum(axis=1), (1 / Vi(clouds[0]).sqdist(Vj(clouds[1]))).sum(axis=1))

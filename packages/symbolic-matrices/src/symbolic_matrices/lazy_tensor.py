@@ -77,9 +77,9 @@ class LazyTensor(Operators):
         new._assign(formula, bindings, context)
         return new
 
-    @staticmethod
-    def _lift(value: Any) -> LazyTensor:
-        return value if isinstance(value, LazyTensor) else LazyTensor(value)
+    @classmethod
+    def _lift(cls, value: Any) -> LazyTensor:
+        return value if isinstance(value, LazyTensor) else cls(value)
 
     # ------------------------------------------------------------------ what it is
 
@@ -128,7 +128,7 @@ class LazyTensor(Operators):
     # ------------------------------------------------------------------ operations
 
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor:
-        return _apply(operation, (self, *others), attributes)
+        return _apply(operation, self, others, attributes)
 
     def grad(self, variable: LazyTensor, cotangent: Any) -> LazyTensor:
         """The formula (dF/dv)^T e of dimension dim(v): ``variable`` is one that the formula reads, e has dimension D.
@@ -267,7 +267,7 @@ class SymbolicReduction:
         if len(arguments) != needed:
             raise ShapeError(f"The formula takes {needed} arguments but {len(arguments)} were given.")
         bindings = tuple(fill(binding, arguments) for binding in self._tensor._bindings)
-        filled = LazyTensor._make(self._tensor._formula, bindings, context_of(bindings))
+        filled = self._tensor._make(self._tensor._formula, bindings, context_of(bindings))
         return filled._reduce(self._reduction, self._axis, backend or self._backend)
 
     def __repr__(self) -> str:
@@ -305,17 +305,17 @@ def _single(binding: Binding) -> tuple[Node, tuple[Binding, ...], Context]:
     return variable(0, binding.axis, binding.dim), (binding,), context_of((binding,))
 
 
-def _apply(operation: Operation, operands: tuple[Any, ...], attributes: Attributes = ()) -> LazyTensor:
-    tensors = tuple(map(LazyTensor._lift, operands))
-    first = tensors[0]
+def _apply(
+    operation: Operation, first: LazyTensor, others: tuple[Any, ...], attributes: Attributes
+) -> LazyTensor:
+    """The result is of the first operand's class, which may be a subclass."""
+    tensors = (first, *map(first._lift, others))
     if len(tensors) == 1:
-        return LazyTensor._make(
-            call(operation, (first._formula,), attributes), first._bindings, first._context
-        )
+        return first._make(call(operation, (first._formula,), attributes), first._bindings, first._context)
     nodes, bindings = _join(tensors)
     same = all(tensor._bindings is first._bindings for tensor in tensors)
     context = first._context if same else context_of(bindings)
-    return LazyTensor._make(call(operation, nodes, attributes), bindings, context)
+    return first._make(call(operation, nodes, attributes), bindings, context)
 
 
 def _join(tensors: tuple[LazyTensor, ...]) -> tuple[tuple[Node, ...], tuple[Binding, ...]]:

@@ -31,9 +31,9 @@ class Operators(TableMethods):
 
     _formula: Node
 
-    @staticmethod
+    @classmethod
     @abc.abstractmethod
-    def _lift(value: Any) -> LazyTensor:
+    def _lift(cls, value: Any) -> LazyTensor:
         """Make a symbolic matrix of a number or an array."""
 
     @property
