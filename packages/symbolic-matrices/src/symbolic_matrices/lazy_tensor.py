@@ -284,7 +284,7 @@ def _run(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     if request.library.name != "torch":
         return execute(request, arrays)
     # loaded on first use: it imports PyTorch, which only users of its tensors need to have
-    return importlib.import_module(".autograd", __package__).reduce(request, arrays)
+    return importlib.import_module(".torch_bridge", __package__).reduce(request, arrays)
 
 
 def _rounded(outputs: tuple[Array, ...], reduction: Reduction, context: Context) -> tuple[Array, ...]:

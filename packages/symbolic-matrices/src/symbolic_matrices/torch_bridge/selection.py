@@ -1,0 +1,129 @@
+"""Derivatives of the reductions that select entries: minima, maxima, K nearest.
+
+Only the selected entries F(x_i, y_j(i)) move with the data. They are differentiated alone, one row per entry, without
+the double loop.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..differentiation import gradients
+from ..execution import Request
+from ..expressions import Axis, Node, Variable, rebuild, variable, variables_of
+from ..operations.indexing import concat
+from ..reductions import Sum
+from .smooth import Launch, Tensors, Wanted, tangent_formula
+
+Tensor = torch.Tensor
+
+
+def gradients_of_selection(
+    request: Request, arrays: Tensors, indices: Tensor, upstream: Tensor, wanted: Wanted, launch: Launch
+) -> dict[int, Tensor]:
+    """The gradients that are wanted, by the position of their array, from the indices of the selected entries."""
+    selection = _Selection.of(request, indices, upstream)
+    pairs = tuple(
+        selection.gather(v, arrays[v.index]) for v in _dense_variables(request.formula, len(arrays))
+    )
+    row_request = _selected_rows(request, request.formula, selection)
+    formula = row_request.formula
+    cotangent = variable(len(arrays), Axis.I, formula.dim)
+    asked = tuple(v for v in variables_of(formula) if wanted[v.index])
+    if not asked:
+        return {}
+    joined_formula = functools.reduce(concat, gradients(formula, cotangent, asked))
+    (joined,) = launch(replace(row_request, formula=joined_formula), (*pairs, selection.cotangents))
+    parts = joined.split([v.dim for v in asked], dim=-1)
+    originals = {v.index: v for v in variables_of(request.formula)}
+    return {
+        v.index: selection.scatter(originals[v.index], part, arrays[v.index])
+        for v, part in zip(asked, parts, strict=True)
+    }
+
+
+def tangent_of_selection(
+    request: Request, arrays: Tensors, indices: Tensor, tangents: dict[int, Tensor], launch: Launch
+) -> Tensor:
+    """The directional derivative of the selected entries alone."""
+    formula = tangent_formula(request.formula, len(arrays), tuple(tangents))
+    data, dim = (*arrays, *tangents.values()), formula.dim
+    selection = _Selection.of(request, indices, data[0].new_zeros(indices.shape))
+    pairs = tuple(selection.gather(v, data[v.index]) for v in _dense_variables(formula, len(data)))
+    (moved,) = launch(_selected_rows(request, formula, selection), pairs)
+    own_component = moved.reshape(*request.batch_shape, -1, dim, dim).diagonal(dim1=-2, dim2=-1)
+    return own_component.reshape(indices.shape) * (indices >= 0)
+
+
+def _selected_rows(request: Request, formula: Node, selection: _Selection) -> Request:
+    """The values of a formula at the selected entries, one row per entry."""
+    return replace(
+        request, formula=_along_rows(formula), reduction=Sum(), axis=Axis.J, sizes=(selection.entries, 1)
+    )
+
+
+def _dense_variables(formula: Node, count: int) -> list[Variable]:
+    """One variable per array; those that the formula does not read count as parameters."""
+    read = {v.index: v for v in variables_of(formula)}
+    return [read.get(index, variable(index, Axis.PARAMETER, 1)) for index in range(count)]
+
+
+def _along_rows(formula: Node) -> Node:
+    """The same formula with every variable read at the same row, as for gathered pairs."""
+    return rebuild(formula, lambda n: variable(n.index, Axis.I, n.dim) if isinstance(n, Variable) else n)
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The entries that a reduction selected: for each kept row, (K D) positions along the reduced axis.
+
+    Attributes
+    ----------
+    positions : (*batch, kept * K * D) int64, clamped to valid ones.
+    cotangents : (*batch, kept * K * D, D): upstream gradient of each entry, at its component, zero elsewhere.
+    """
+
+    request: Request
+    positions: Tensor
+    cotangents: Tensor
+    per_row: int
+
+    @staticmethod
+    def of(request: Request, indices: Tensor, upstream: Tensor) -> _Selection:
+        dim, batch = request.formula.dim, request.batch_shape
+        rows = request.sizes[0] if request.axis is Axis.J else request.sizes[1]
+        flat = indices.reshape(*batch, -1)
+        valid = flat >= 0  # -1 where there were fewer columns than neighbours
+        gradient = upstream.reshape(*batch, -1, dim) * valid.reshape(*batch, -1, dim)
+        cotangents = torch.diag_embed(gradient).reshape(*batch, -1, dim)
+        per_row = flat.shape[-1] // max(1, rows)
+        return _Selection(request, flat.clamp(min=0), cotangents, per_row)
+
+    @property
+    def entries(self) -> int:
+        return int(self.positions.shape[-1])
+
+    def gather(self, v: Variable, array: Tensor) -> Tensor:
+        """The value of a variable at each selected entry: (*batch, entries, dim)."""
+        full = array.expand(*self.request.batch_shape, *array.shape[-2:])
+        if v.axes is self.request.axis:
+            where = self.positions[..., None].expand(*self.positions.shape, array.shape[-1])
+            return full.gather(-2, where)
+        if v.axes is self.request.kept_axis:
+            return full.repeat_interleave(self.per_row, dim=-2)
+        return full.expand(*full.shape[:-2], self.entries, full.shape[-1])
+
+    def scatter(self, v: Variable, gradient: Tensor, array: Tensor) -> Tensor:
+        """Adjoint of ``gather``."""
+        if v.axes is self.request.axis:
+            where = self.positions[..., None].expand_as(gradient)
+            size = (*self.request.batch_shape, *array.shape[-2:])
+            summed = gradient.new_zeros(size).scatter_add(-2, where, gradient)
+        elif v.axes is self.request.kept_axis:
+            summed = gradient.reshape(*gradient.shape[:-2], -1, self.per_row, gradient.shape[-1]).sum(-2)
+        else:
+            summed = gradient.sum(-2, keepdim=True)
+        return summed.sum_to_size(array.shape)

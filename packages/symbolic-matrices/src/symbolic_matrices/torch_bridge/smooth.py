@@ -1,0 +1,96 @@
+"""Derivatives of the reductions that are smooth functions of all the values: themselves sums of other formulas."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+
+from ..differentiation import directional_derivative, gradients
+from ..execution import Request
+from ..expressions import Axis, Node, Variable, constant, variable, variables_of
+from ..operations.indexing import concat
+from ..operations.pointwise import multiply
+from ..reductions import SmoothReduction, Sum
+
+Tensor = torch.Tensor
+Tensors: TypeAlias = tuple[Tensor, ...]
+Wanted: TypeAlias = tuple[bool, ...]  # one entry per array
+Launch: TypeAlias = Callable[[Request, Tensors], Tensors]  # runs a reduction as a differentiable function
+
+
+@dataclass(frozen=True)
+class _GradientKernel:
+    """One launch of a backward pass: the gradients of several variables, side by side."""
+
+    formula: Node
+    axis: Axis  # the axis that is reduced
+    variables: tuple[Variable, ...]
+
+
+@functools.lru_cache(maxsize=4096)
+def _gradient_kernels(
+    formula: Node, reduction: SmoothReduction, axis: Axis, wanted: Wanted
+) -> tuple[_GradientKernel, ...]:
+    """The kernels of a backward pass: one for the kept axis and the parameters, one for the reduced axis.
+
+    They read the arrays of the forward pass, then the upstream gradient, then the output if they need it.
+    """
+    kept = axis.swapped
+    output_dim = reduction.output_shape(formula.dim)[0]
+    upstream = variable(len(wanted), kept, output_dim)
+    output = variable(len(wanted) + 1, kept, output_dim)
+    cotangent = reduction.cotangent(formula, output, upstream)
+    asked = [v for v in variables_of(formula) if wanted[v.index]]
+    along_reduced = tuple(v for v in asked if v.axes is axis)
+    others = tuple(v for v in asked if v.axes is not axis)
+    kernels = []
+    for variables, reduced in ((others, axis), (along_reduced, kept)):
+        if variables:
+            parts = gradients(formula, cotangent, variables)
+            kernels.append(_GradientKernel(functools.reduce(concat, parts), reduced, variables))
+    return tuple(kernels)
+
+
+def gradients_of_smooth(
+    request: Request, arrays: Tensors, kept: Tensors, upstream: Tensor, wanted: Wanted, launch: Launch
+) -> dict[int, Tensor]:
+    """The gradients that are wanted, by the position of their array; ``kept`` holds the output if it is needed."""
+    assert isinstance(request.reduction, SmoothReduction)
+    data = (*arrays, upstream, *kept)
+    found: dict[int, Tensor] = {}
+    for kernel in _gradient_kernels(request.formula, request.reduction, request.axis, wanted):
+        own = replace(request, formula=kernel.formula, reduction=Sum(), axis=kernel.axis)
+        (joined,) = launch(own, data)
+        parts = joined.split([v.dim for v in kernel.variables], dim=-1)
+        for v, part in zip(kernel.variables, parts, strict=True):
+            # sums batches that were broadcast, and parameters over the kept axis too
+            found[v.index] = part.sum_to_size(arrays[v.index].shape)
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def tangent_formula(formula: Node, count: int, moving: tuple[int, ...]) -> Node:
+    """The directional derivative when the variables at positions ``moving`` move; tangents follow the arrays."""
+    read = {v.index: v for v in variables_of(formula)}
+    directions = {
+        read[k]: variable(count + rank, read[k].axes, read[k].dim)
+        for rank, k in enumerate(moving)
+        if k in read
+    }
+    return directional_derivative(formula, tuple(directions.items()))
+
+
+def tangent_of_smooth(
+    request: Request, arrays: Tensors, kept: Tensors, tangents: dict[int, Tensor], launch: Launch
+) -> Tensor:
+    """sum_j w_ij dF_ij, where w_ij is what the reduction multiplies a change of F_ij by."""
+    reduction, data = request.reduction, (*arrays, *tangents.values())
+    assert isinstance(reduction, SmoothReduction)
+    output = variable(len(data), request.kept_axis, reduction.output_shape(request.formula.dim)[0])
+    weight = reduction.cotangent(request.formula, output, constant(1.0))
+    formula = multiply(weight, tangent_formula(request.formula, len(arrays), tuple(tangents)))
+    return launch(replace(request, formula=formula, reduction=Sum()), (*data, *kept))[0]
