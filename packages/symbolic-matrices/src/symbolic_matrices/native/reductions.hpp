@@ -252,52 +252,43 @@ struct Smallest {
     static constexpr int out_dim = K * dim;
     static constexpr int chunks = (K + lanes - 1) / lanes;  // registers that hold one row's places
 
-    // What one row holds: places 1 to K, so that all of them can be read one place further up.
+    // What one row holds, as integers of the same order as the numbers (see `ordered`); there may be places beyond K.
     struct Places {
-        REAL value[1 + chunks * lanes];
-        Integer index[1 + chunks * lanes];
+        Bits key[chunks], index[chunks];
 
         void clear() {
-            for (int place = 0; place <= chunks * lanes; ++place) {
-                value[place] = not_a_number();
-                index[place] = -1;
+            for (int chunk = 0; chunk < chunks; ++chunk) {
+                key[chunk] = splat_bits(last_in_order);
+                index[chunk] = splat_bits(-1);
             }
         }
 
-        // Places before the candidate: values up to it, and for NaN everything that is not empty.
-        SM_INLINE int count_before(REAL candidate) const {
-            int count = 0;
-            if (candidate != candidate)
-                while (count < K && index[1 + count] >= 0) ++count;
-            else
-                SM_UNROLL for (int chunk = 0; chunk < chunks; ++chunk) {
-                    const Vec held = load(value + 1 + chunk * lanes);
-                    count += lanes - __builtin_popcount(lane_bits(not_at_least(splat(candidate), held)));
-                }
-            return count;
-        }
+        REAL value_at(int place) const { return from_ordered(key[place / lanes])[place % lanes]; }
+        Integer index_at(int place) const { return index[place / lanes][place % lanes]; }
 
-        // Moves what follows one place up, a register at a time from the top, and puts the candidate in the gap.
-        SM_INLINE void insert(REAL candidate, Integer candidate_index) {
-            const int gap = 1 + count_before(candidate);
-            if (gap > K) return;
-            for (int first = 1 + (chunks - 1) * lanes; first + lanes > gap; first -= lanes) {
-                const Bits keeps = lane_numbers() + Integer(first) < Integer(gap);
-                store(value + first, keeps ? load(value + first) : load(value + first - 1));
-                store(index + first, keeps ? load(index + first) : load(index + first - 1));
+        // Every place takes the one before it, or the candidate, or keeps its own; equal keys stay before the candidate.
+        // Whole registers are read and written: a number written alone would stall the next read of its register.
+        SM_INLINE void insert(Bits new_key, Integer candidate_index) {
+            const Bits new_index = splat_bits(candidate_index);
+            for (int chunk = chunks - 1; chunk >= 0; --chunk) {
+                const Bits before = shifted_up(chunk > 0 ? key[chunk - 1] : splat_bits(first_in_order), key[chunk]);
+                const Bits before_index = shifted_up(chunk > 0 ? index[chunk - 1] : index[chunk], index[chunk]);
+                const Bits moves = new_key < before, enters = new_key < key[chunk];
+                key[chunk] = moves ? before : enters ? new_key : key[chunk];
+                index[chunk] = moves ? before_index : enters ? new_index : index[chunk];
+                if (chunk > 0 && new_key[0] >= key[chunk - 1][lanes - 1]) return;
             }
-            value[gap] = candidate;
-            index[gap] = candidate_index;
         }
     };
 
     struct State {
-        Vec threshold[dim];  // the last place of each row, to test a register of rows at once
+        Vec threshold[dim];  // the last place of each row, to test a register of rows at once; NaN where it is empty
         Places rows[dim][lanes];
 
-        void insert(int k, int l, REAL candidate, Integer candidate_index) {
-            rows[k][l].insert(candidate, candidate_index);
-            threshold[k][l] = rows[k][l].value[K];
+        SM_INLINE void insert(int k, int l, REAL candidate, Integer candidate_index) {
+            Places& row = rows[k][l];
+            row.insert(ordered(splat(candidate)), candidate_index);
+            threshold[k] = lane_numbers() == splat_bits(l) ? splat(row.value_at(K - 1)) : threshold[k];
         }
     };
 
@@ -323,11 +314,17 @@ struct Smallest {
                 }
         }
 
+        // Takes what looked better before the first of them was inserted; those that no longer are change nothing.
+        // One loop over all of them, which ends once, costs the processor less than one per column.
         __attribute__((noinline)) static void insert_all(State& state, int k, const Pack<C>& candidates, Integer column) {
-            for (int c = 0; c < C; ++c) {
-                unsigned rows = lane_bits(Compare::may_beat(candidates.part[c], state.threshold[k]));
-                for (; rows; rows &= rows - 1) {
-                    const int l = __builtin_ctz(rows);
+            constexpr int columns_per_word = 64 / lanes;
+            for (int first = 0; first < C; first += columns_per_word) {
+                uint64 hits = 0;
+                SM_UNROLL for (int c = first; c < C && c < first + columns_per_word; ++c)
+                    hits |= uint64(lane_bits(Compare::may_beat(candidates.part[c], state.threshold[k])))
+                            << (c - first) * lanes;
+                for (; hits; hits &= hits - 1) {
+                    const int bit = __builtin_ctzll(hits), c = first + bit / lanes, l = bit % lanes;
                     state.insert(k, l, candidates.part[c][l], column + c);
                 }
             }
@@ -336,7 +333,7 @@ struct Smallest {
 
     static void identity(State& state) {
         for (int k = 0; k < dim; ++k) {
-            state.threshold[k] = splat(not_a_number());
+            state.threshold[k] = from_ordered(splat_bits(last_in_order));
             for (int l = 0; l < lanes; ++l) state.rows[k][l].clear();
         }
     }
@@ -344,21 +341,21 @@ struct Smallest {
     static void merge(State& state, const State& other) {
         for (int k = 0; k < dim; ++k)
             for (int l = 0; l < lanes; ++l)
-                for (int place = 1; place <= K && other.rows[k][l].index[place] >= 0; ++place)
-                    state.insert(k, l, other.rows[k][l].value[place], other.rows[k][l].index[place]);
+                for (int place = 0; place < K && other.rows[k][l].index_at(place) >= 0; ++place)
+                    state.insert(k, l, other.rows[k][l].value_at(place), other.rows[k][l].index_at(place));
     }
     template <class Writer>
     static void finish(const State& state, const Writer& writer) {
         for (int k = 0; k < dim; ++k)
-            for (int place = 1; place <= K; ++place) {
+            for (int place = 0; place < K; ++place) {
                 Vec values{};
                 Bits indices{};
                 for (int l = 0; l < lanes; ++l) {
-                    indices[l] = state.rows[k][l].index[place];
-                    values[l] = indices[l] < 0 ? Compare::worst : state.rows[k][l].value[place];
+                    values[l] = state.rows[k][l].value_at(place);
+                    indices[l] = state.rows[k][l].index_at(place);
                 }
-                writer.value((place - 1) * dim + k, values);
-                writer.index((place - 1) * dim + k, indices);
+                writer.value(place * dim + k, indices < 0 ? splat(Compare::worst) : values);
+                writer.index(place * dim + k, indices);
             }
     }
 };

@@ -21,6 +21,7 @@ namespace symbolic_matrices {
 
 typedef __INT32_TYPE__ int32;
 typedef __INT64_TYPE__ int64;
+typedef __UINT64_TYPE__ uint64;
 
 #if REAL_BITS == 32
 typedef int32 Integer;
@@ -83,6 +84,26 @@ SM_INLINE Bits lane_numbers() {
 SM_INLINE Vec select(Bits mask, Vec yes, Vec no) { return mask ? yes : no; }
 SM_INLINE Bits select(Bits mask, Bits yes, Bits no) { return mask ? yes : no; }
 SM_INLINE REAL select(bool mask, REAL yes, REAL no) { return mask ? yes : no; }
+
+// Integers in the order of the numbers: both zeros are one, NaN comes last, and only then the integer `last_in_order`.
+constexpr Integer last_in_order = Integer(~0ull >> (65 - REAL_BITS)), first_in_order = -last_in_order - 1;
+SM_INLINE Bits flipped_if_negative(Bits x) { return x ^ ((x >> (REAL_BITS - 1)) & last_in_order); }
+SM_INLINE Bits ordered(Vec x) {
+    return x == x ? flipped_if_negative((Bits)(x + REAL(0))) : splat_bits(last_in_order - 1);
+}
+SM_INLINE Vec from_ordered(Bits key) { return (Vec)flipped_if_negative(key); }
+
+// The lanes of x one place further up, behind the last lane of `before`.
+SM_INLINE Bits shifted_up(Bits before, Bits x) {
+#ifdef __clang__
+    Integer both[2 * lanes];
+    store(both, before);
+    store(both + lanes, x);
+    return load(both + lanes - 1);
+#else
+    return __builtin_shuffle(before, x, lane_numbers() + Integer(lanes - 1));
+#endif
+}
 
 // a > b ? a : b and a < b ? a : b, hence b where either is NaN: one instruction that compilers do not find by themselves.
 #ifdef __AVX__
