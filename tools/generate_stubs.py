@@ -13,19 +13,30 @@ from symbolic_matrices.reductions import REDUCTIONS, ReductionRow
 STUB = Path(__file__).parents[1] / "packages/symbolic-matrices/src/symbolic_matrices/table_methods.pyi"
 HEADER = '''"""Written by tools/generate_stubs.py from the tables of operations and reductions."""
 
-from typing import Any
+from typing import Any, TypedDict
+
+from typing_extensions import Unpack
 
 from .expressions import Attributes
 from .lazy_tensor import LazyTensor
 from .operations import Operation
 
+class Options(TypedDict, total=False):
+    backend: str
+
 class TableMethods:
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor: ...
     def reduction(
-        self, name: str, *arguments: Any, axis: int | None = None, dim: int | None = None, backend: str = "auto"
+        self,
+        name: str,
+        *arguments: Any,
+        axis: int | None = None,
+        dim: int | None = None,
+        weight: Any = None,
+        **options: Unpack[Options],
     ) -> Any: ...
 '''
-OPTIONS = 'axis: int | None = None, dim: int | None = None, *, backend: str = "auto"'
+AXES = "axis: int | None = None, dim: int | None = None"
 
 
 def operation_stub(operation: Operation) -> str:
@@ -36,7 +47,11 @@ def operation_stub(operation: Operation) -> str:
 
 def reduction_stub(row: ReductionRow) -> str:
     count = "K: int, " if row.is_counted else ""
-    return f'    def {row.name}(self, {count}{OPTIONS}) -> Any:\n        """{row.doc}"""\n'
+    needed = "weight: Any, " if row.make is None else ""
+    optional = "*, weight: Any = None, " if row.make is not None and row.weighted is not None else ""
+    signature = f"self, {count}{needed}{AXES}, {optional}**options: Unpack[Options]"
+    wrapped = signature if row.weighted is None else f"\n        {signature}\n    "
+    return f'    def {row.name}({wrapped}) -> Any:\n        """{row.doc}"""\n'
 
 
 def stub_text() -> str:

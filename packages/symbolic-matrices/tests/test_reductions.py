@@ -14,6 +14,7 @@ from symbolic_matrices.reductions import REDUCTIONS
 
 SIZES = [(1, 1), (3, 1), (1, 3), (16, 17), (17, 16), (300, 257), (7, 1100)]
 COUNTED = {name for name, row in REDUCTIONS.items() if row.is_counted}
+NAMES = [name for name, row in REDUCTIONS.items() if row.make is not None]  # those that need no weight
 
 
 def dense_reduction(name: str, values: np.ndarray):
@@ -56,7 +57,7 @@ def compare(outputs, expected, dtype: str) -> None:
             assert_close(actual, wanted, dtype)
 
 
-@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_values(name, axis, backend, dtype, rng):
     for rows, columns in SIZES:
@@ -67,7 +68,7 @@ def test_values(name, axis, backend, dtype, rng):
         compare(outputs, dense_reduction(name, values if axis == 1 else values.T), dtype)
 
 
-@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_ties_go_to_the_smallest_index(name, backend):
     x, y = np.zeros((20, 1)), np.tile([[2.0], [1.0], [1.0], [2.0], [0.0], [0.0]], (50, 1))
     values = x - y.T
@@ -104,7 +105,7 @@ def test_float32_sums_of_many_terms_are_accurate():
         assert np.abs(total / terms.sum(dtype="float64") - 1).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_columns(name, backend):
     tensor = Vi(np.zeros((4, 1))) + Vj(np.zeros((0, 1)))
     if name in ("argmin", "argmax", "min_argmin", "max_argmax"):
@@ -117,7 +118,7 @@ def test_no_columns(name, backend):
         assert (output == identity[part]).all()
 
 
-@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_rows(name, backend):
     outputs = reduce(Vi(np.zeros((0, 1))) + Vj(np.zeros((3, 1))), name, 1, backend)
     assert all(output.shape == (0, 3 if name in COUNTED else 1) for output in outputs)
@@ -148,7 +149,7 @@ def test_a_count_of_neighbours_is_positive(rng):
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), name=st.sampled_from(sorted(REDUCTIONS)))
+@given(data=st.data(), name=st.sampled_from(NAMES))
 def test_any_split_gives_the_same_answer(data, name):
     """The monoid law: absorb parts of the columns, merge the states in any bracketing."""
     reduction = REDUCTIONS[name](*((3,) if name in COUNTED else ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from .expressions import Axis, Call, Node, Variable, constant, topological, variable, variables_of
 from .operations.pointwise import add
@@ -36,11 +37,25 @@ def directional_derivative(formula: Node, directions: tuple[tuple[Variable, Vari
     moving = tuple(v for v, _ in directions)
     if not directions:
         return broadcast(constant(0.0), attributes=(formula.dim,))
-    dual = variable(_UNUSED_POSITION, Axis.PARAMETER, formula.dim)
-    products = (dot(g, t) for g, (_, t) in zip(gradients(formula, dual, moving), directions, strict=True))
-    (derivative,) = gradients(functools.reduce(add, products), constant(1.0), (dual,))
-    assert dual not in variables_of(derivative)
-    return derivative
+
+    def pushed(dual: Node) -> Node:
+        products = (dot(g, t) for g, (_, t) in zip(gradients(formula, dual, moving), directions, strict=True))
+        return functools.reduce(add, products)
+
+    return _coefficient(pushed, formula.dim)
+
+
+def transposed(linear: Callable[[Node], Node], dim: int, vector: Node) -> Node:
+    """A' v, from a formula ``linear(u)`` that is A u for u of dimension ``dim``."""
+    return _coefficient(lambda dual: dot(linear(dual), vector), dim)
+
+
+def _coefficient(linear_form: Callable[[Node], Node], dim: int) -> Node:
+    """The vector c such that ``linear_form(u)`` is <c, u>, for u of dimension ``dim``: its gradient."""
+    dual = variable(_UNUSED_POSITION, Axis.PARAMETER, dim)
+    (coefficient,) = gradients(linear_form(dual), constant(1.0), (dual,))
+    assert dual not in variables_of(coefficient)
+    return coefficient
 
 
 _UNUSED_POSITION = 1 << 30  # of a variable that no list of arrays reaches

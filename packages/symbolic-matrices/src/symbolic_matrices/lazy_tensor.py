@@ -10,6 +10,7 @@ from typing import Any
 
 from .arrays import Array, find_library
 from .bindings import (
+    AXES,
     Binding,
     Context,
     Placeholder,
@@ -27,7 +28,7 @@ from .expressions import Attributes, Axis, Node, Variable, call, renumber, trans
 from .operations import Operation
 from .operators import Operators, choose_axis
 from .printing import print_formula
-from .reductions import REDUCTIONS, Kind, Reduction
+from .reductions import REDUCTIONS, Kind, Reduction, ReductionCall, Sum
 
 
 class LazyTensor(Operators):
@@ -168,6 +169,7 @@ class LazyTensor(Operators):
         *arguments: Any,
         axis: int | None = None,
         dim: int | None = None,
+        weight: Any = None,
         backend: str = "auto",
     ) -> Any:
         """Reduce along i (``axis=0``, after the batch dimensions), along j (``axis=1``) or along the vector dimension.
@@ -178,6 +180,8 @@ class LazyTensor(Operators):
         arguments : what the reduction needs, such as the number of neighbours.
         axis, dim : synonyms; negative ones count from the end. -1 is the vector dimension, which sum, min, max, argmin
             and argmax reduce by default: they then return a LazyTensor.
+        weight : for logsumexp and sumsoftmaxweight, a LazyTensor of any dimension, or an array of shape (N,) or (N, D)
+            that varies along the reduced axis.
         backend : "auto" (where the arrays live), "reference" or "cpu".
 
         Returns
@@ -192,12 +196,28 @@ class LazyTensor(Operators):
         row, chosen = REDUCTIONS[name], choose_axis(axis, dim)
         if row.of_components is not None and chosen in (None, -1, self.ndim - 1):
             return self._apply(row.of_components)
-        return self._reduce(row(*arguments), self._reduced_axis(name, chosen), backend)
+        reduced = self._reduced_axis(name, chosen)
+        formula = self if weight is None else self._weighted(name, weight, reduced)
+        weight_dim = None if weight is None else formula._formula.dim - 1
+        call = ReductionCall(row(*arguments, weight_dim=weight_dim), reduced, row.finish, backend)
+        return formula._reduce(call)
 
-    def _reduce(self, reduction: Reduction, axis: Axis, backend: str) -> Any:
+    def _weighted(self, name: str, weight: Any, axis: Axis) -> LazyTensor:
+        """The formula [F, weight]."""
+        if self._formula.dim != 1:
+            raise ShapeError(
+                f"{name} with a weight needs a formula of dimension 1 but this one has dimension {self._formula.dim}."
+            )
+        if find_library(weight) is not None and len(weight.shape) in (1, 2):
+            columns = weight[:, None] if len(weight.shape) == 1 else weight
+            weight = type(self)(columns, axis=AXES.index(axis))
+        return self.concat(weight)
+
+    def _reduce(self, call: ReductionCall) -> Any:
+        reduction = call.reduction
         reduction.check_dim(self._formula.dim)
         if any(isinstance(b.value, Placeholder) for b in self._bindings):
-            return SymbolicReduction(self, reduction, axis, backend)
+            return SymbolicReduction(self, call)
         context = self._context
         if context.library is None:
             raise ArrayTypeError("A reduction needs at least one array, but this formula holds numbers only.")
@@ -206,10 +226,13 @@ class LazyTensor(Operators):
             1 if context.columns is None else context.columns,
         )
         request = Request(
-            self._formula, reduction, axis, sizes, context.batch_shape, context.library, context.computed_in,
-            context.device, backend,
+            self._formula, reduction, call.axis, sizes, context.batch_shape, context.library, context.computed_in,
+            context.device, call.backend,
         )  # fmt: skip
         outputs = _run(request, tuple(resolve(b, context) for b in self._bindings))
+        if call.finish is not None:
+            count = sizes[1] if call.axis is Axis.J else sizes[0]
+            outputs = (call.finish(context.library, outputs[0], count),)
         if context.dtype != request.dtype:
             outputs = _rounded(outputs, reduction, context)
         return outputs[0] if len(outputs) == 1 else outputs
@@ -238,7 +261,7 @@ class LazyTensor(Operators):
             )
         v_j = LazyTensor(columns[..., None, :, :])
         product = self * v_j
-        result = product._reduce(REDUCTIONS["sum"](), Axis.J, "auto")
+        result = product._reduce(ReductionCall(Sum(), Axis.J))
         return result[..., 0] if is_flat and result.shape[-1] == 1 else result
 
     def __rmatmul__(self, vector: Array) -> Any:
@@ -258,8 +281,8 @@ class SymbolicReduction:
     array([5., 5., 5.])
     """
 
-    def __init__(self, tensor: LazyTensor, reduction: Reduction, axis: Axis, backend: str) -> None:
-        self._tensor, self._reduction, self._axis, self._backend = tensor, reduction, axis, backend
+    def __init__(self, tensor: LazyTensor, call: ReductionCall) -> None:
+        self._tensor, self._call = tensor, call
 
     def __call__(self, *arguments: Any, backend: str | None = None) -> Any:
         """Arrays of shape (*batch, size, D) along i or j; numbers or arrays for parameters."""
@@ -268,10 +291,10 @@ class SymbolicReduction:
             raise ShapeError(f"The formula takes {needed} arguments but {len(arguments)} were given.")
         bindings = tuple(fill(binding, arguments) for binding in self._tensor._bindings)
         filled = self._tensor._make(self._tensor._formula, bindings, context_of(bindings))
-        return filled._reduce(self._reduction, self._axis, backend or self._backend)
+        return filled._reduce(replace(self._call, backend=backend or self._call.backend))
 
     def __repr__(self) -> str:
-        return f"{self._reduction.name} over {self._axis.letter} of {self._tensor!r}"
+        return f"{self._call.reduction.name} over {self._call.axis.letter} of {self._tensor!r}"
 
 
 def _describe(value: Any) -> str:

@@ -46,5 +46,5 @@ def make_plan(formula: Node, reduction: Reduction, axis: Axis, dtype: str) -> Pl
     """Plan the reduction of a formula along ``axis`` (I or J) in the number format ``dtype``."""
     assert axis in (Axis.I, Axis.J)
     reduction.check_dim(formula.dim)
-    definition = formula if axis is Axis.J else transpose(formula)
+    definition = reduction.prepared(formula if axis is Axis.J else transpose(formula))
     return Plan(simplify(definition), reduction, dtype, definition)

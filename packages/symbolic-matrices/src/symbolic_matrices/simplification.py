@@ -15,7 +15,7 @@ import numpy as np
 
 from .arrays import NUMPY
 from .expressions import Axis, Call, Constant, Node, call, constant, topological
-from .operations import Operation
+from .operations import Operation, indexing
 from .operations import pointwise as p
 from .operations import vectors as v
 
@@ -155,6 +155,15 @@ def _scalar_factor_out_of_sum(x: Node) -> Node | None:
     return None
 
 
+def _extract_of_concat(vector: Node, start: int, length: int) -> Node | None:
+    if not _is(vector, indexing.concat):
+        return None
+    first, second = vector.arguments
+    if start + length <= first.dim:
+        return indexing.extract(first, attributes=(start, length))
+    return indexing.extract(second, attributes=(start - first.dim, length)) if start >= first.dim else None
+
+
 RULES = (
     Rule("x + 0 -> x", p.add, lambda x, y: x if _is_number(y, 0) else None),
     Rule("0 + x -> x", p.add, lambda x, y: y if _is_number(x, 0) else None),
@@ -186,6 +195,8 @@ RULES = (
     Rule("sum s x -> s sum x", v.vector_sum, _scalar_factor_out_of_sum),
     Rule("sum x y -> x | y", v.vector_sum, _sum_of_product),
     Rule("x | y of numbers -> x y", v.dot, lambda x, y: p.multiply(x, y) if x.dim == y.dim == 1 else None),
+    Rule("all the components -> x", indexing.extract, lambda x, start, length: x if length == x.dim else None),
+    Rule("components of [x, y] that lie in x or in y -> components of it", indexing.extract, _extract_of_concat),
     Rule("repeat once -> x", v.broadcast, lambda x, dim: x if dim == x.dim else None),
 )  # fmt: skip
 

@@ -44,7 +44,7 @@ def _reduction_method(row: ReductionRow) -> Callable[..., Any]:
     def method(self: TableMethods, axis: int | None = None, dim: int | None = None, **options: Any) -> Any:
         return self.reduction(row.name, axis=axis, dim=dim, **options)
 
-    return _documented(method, row.name, row.doc)
+    return method
 
 
 def _counted_reduction_method(row: ReductionRow) -> Callable[..., Any]:
@@ -57,7 +57,22 @@ def _counted_reduction_method(row: ReductionRow) -> Callable[..., Any]:
     ) -> Any:
         return self.reduction(row.name, operator.index(K), axis=axis, dim=dim, **options)
 
-    return _documented(method, row.name, row.doc)
+    return method
+
+
+def _weighted_reduction_method(row: ReductionRow) -> Callable[..., Any]:
+    def method(
+        self: TableMethods, weight: Any, axis: int | None = None, dim: int | None = None, **options: Any
+    ) -> Any:
+        return self.reduction(row.name, axis=axis, dim=dim, weight=weight, **options)
+
+    return method
+
+
+def _method_of(row: ReductionRow) -> Callable[..., Any]:
+    if row.make is None:
+        return _weighted_reduction_method(row)
+    return _counted_reduction_method(row) if row.is_counted else _reduction_method(row)
 
 
 def _documented(method: Callable[..., Any], name: str, doc: str) -> Callable[..., Any]:
@@ -69,5 +84,4 @@ for _operation in OPERATIONS.values():
     if _operation.method:
         setattr(TableMethods, _operation.name, _operation_method(_operation))
 for _row in REDUCTIONS.values():
-    _make_method = _counted_reduction_method if _row.is_counted else _reduction_method
-    setattr(TableMethods, _row.name, _make_method(_row))
+    setattr(TableMethods, _row.name, _documented(_method_of(_row), _row.name, _row.doc))

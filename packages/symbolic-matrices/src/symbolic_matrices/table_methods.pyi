@@ -1,15 +1,26 @@
 """Written by tools/generate_stubs.py from the tables of operations and reductions."""
 
-from typing import Any
+from typing import Any, TypedDict
+
+from typing_extensions import Unpack
 
 from .expressions import Attributes
 from .lazy_tensor import LazyTensor
 from .operations import Operation
 
+class Options(TypedDict, total=False):
+    backend: str
+
 class TableMethods:
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor: ...
     def reduction(
-        self, name: str, *arguments: Any, axis: int | None = None, dim: int | None = None, backend: str = "auto"
+        self,
+        name: str,
+        *arguments: Any,
+        axis: int | None = None,
+        dim: int | None = None,
+        weight: Any = None,
+        **options: Unpack[Options],
     ) -> Any: ...
     def inverse(self) -> LazyTensor:
         """1 / x."""
@@ -109,25 +120,31 @@ class TableMethods:
         """Vector-matrix product x A of the matrix A that y stores row by row."""
     def tensorprod(self, other: Any, /) -> LazyTensor:
         """All the products x_k y_l, row by row."""
-    def sum(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def sum(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Sum of the F_ij."""
-    def logsumexp(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
-        """log sum exp(F_ij), without overflow; -inf over nothing."""
-    def min(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def logsumexp(
+        self, axis: int | None = None, dim: int | None = None, *, weight: Any = None, **options: Unpack[Options]
+    ) -> Any:
+        """log sum w_ij exp(F_ij), without overflow, with an optional weight; -inf over nothing."""
+    def sumsoftmaxweight(
+        self, weight: Any, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]
+    ) -> Any:
+        """sum exp(F_ij) w_ij / sum exp(F_ij), without overflow; 0 over nothing."""
+    def min(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Smallest F_ij, component by component."""
-    def max(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def max(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Largest F_ij, component by component."""
-    def argmin(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def argmin(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Index (int64) of the smallest F_ij, the first of equal ones."""
-    def argmax(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def argmax(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Index (int64) of the largest F_ij, the first of equal ones."""
-    def min_argmin(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def min_argmin(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Smallest F_ij, and its index."""
-    def max_argmax(self, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def max_argmax(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Largest F_ij, and its index."""
-    def Kmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def Kmin(self, K: int, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """The K smallest F_ij, in increasing order; (M, K) or (M, K, D)."""
-    def argKmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def argKmin(self, K: int, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Indices (int64) of the K smallest F_ij, in increasing order of F_ij."""
-    def Kmin_argKmin(self, K: int, axis: int | None = None, dim: int | None = None, *, backend: str = "auto") -> Any:
+    def Kmin_argKmin(self, K: int, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """The K smallest F_ij, and their indices."""

@@ -74,13 +74,14 @@ struct Sum {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Sums of exponentials: value[0] is the exponent, value[1 + k] the weights. The largest exponent is kept in units of
-// log 2 and the sums are relative to it; both are brought up to date once for C columns.
+// Sums of exponentials: value[0] is the exponent, value[1 + k] the weights. The sums are relative to the largest exponent;
+// both are brought up to date once for C columns. Exponents are subtracted before anything else rounds them: the
+// difference of large ones is exact.
 
 template <int weights>
 struct ExponentialSums {
     struct State {
-        Vec largest;  // in units of log 2, and finite: inf - inf would be NaN
+        Vec largest;  // finite: inf - inf would be NaN
         Vec sum[1 + weights], error[1 + weights];
     };
 
@@ -100,10 +101,10 @@ struct ExponentialSums {
             Vec highest = exponent[0];
             SM_UNROLL for (int c = 1; c < C; ++c) highest = larger(exponent[c], highest);
             const Vec before = tile.largest;
-            tile.largest = smaller(larger(highest * log2_e, before), splat(largest_number));
-            const Vec shrink = exp2(before - tile.largest);
+            tile.largest = smaller(larger(highest, before), splat(largest_number));
+            const Vec shrink = exp2((before - tile.largest) * log2_e);
             Vec term[C];
-            SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp2(exponent[c] * log2_e - tile.largest);
+            SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp2((exponent[c] - tile.largest) * log2_e);
             tile.sum[0] *= shrink;
             SM_UNROLL for (int c = 0; c < C; ++c) tile.sum[0] += term[c];
             for (int k = 1; k <= weights; ++k) {
@@ -122,7 +123,8 @@ struct ExponentialSums {
     static Vec add(State& state, Vec largest, const Vec (&sum)[1 + weights]) {
         const Vec before = state.largest;
         state.largest = larger(largest, before);
-        const Vec shrink = exp2(before - state.largest), other_shrink = exp2(largest - state.largest);
+        const Vec shrink = exp2((before - state.largest) * log2_e);
+        const Vec other_shrink = exp2((largest - state.largest) * log2_e);
         for (int k = 0; k <= weights; ++k) {
             state.sum[k] *= shrink;
             state.error[k] *= shrink;
@@ -136,7 +138,7 @@ struct ExponentialSums {
         for (int k = 0; k <= weights; ++k) state.error[k] += other.error[k] * shrink;
     }
     static Vec total(const State& state, int k) { return state.sum[k] + state.error[k]; }
-    static Vec log_total(const State& state, int k) { return log(total(state, k)) + state.largest * ln_2; }
+    static Vec log_total(const State& state, int k) { return log(total(state, k)) + state.largest; }
 };
 
 // log sum_j exp(value[0])
@@ -159,14 +161,17 @@ struct WeightedLogSumExp : ExponentialSums<weights> {
     }
 };
 
-// sum_j exp(value[0]) value[1 + k] / sum_j exp(value[0])
+// sum_j exp(value[0]) value[1 + k] / sum_j exp(value[0]), or 0 for a sum of nothing, then log sum_j exp(value[0])
 template <int weights>
 struct SumSoftmax : ExponentialSums<weights> {
     typedef ExponentialSums<weights> Sums;
-    static constexpr int out_dim = weights;
+    static constexpr int out_dim = weights + 1;
     template <class Writer>
     static void finish(const typename Sums::State& state, const Writer& writer) {
-        for (int k = 0; k < weights; ++k) writer.value(k, Sums::total(state, 1 + k) / Sums::total(state, 0));
+        const Vec total = Sums::total(state, 0);
+        for (int k = 0; k < weights; ++k)
+            writer.value(k, total == 0 ? splat(0) : Sums::total(state, 1 + k) / total);
+        writer.value(weights, Sums::log_total(state, 0));
     }
 };
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..arrays import Array, ArrayLibrary
+from ..expressions import Axis
 from ..operations import Operation
 from ..operations import vectors as v
 from .extrema import Extremum, Order
-from .logsumexp import LogSumExp
+from .logsumexp import LogSumExp, SumSoftmax, WeightedLogSumExp
 from .monoid import Kind, Reduction, Returns, SelectingReduction, SmoothReduction, State
 from .nearest import Smallest
 from .sums import Sum
+
+Finish = Callable[[ArrayLibrary, Array, int], Array]
 
 
 @dataclass(frozen=True)
@@ -20,21 +24,41 @@ class ReductionRow:
 
     Attributes
     ----------
-    make : takes the number of neighbours where ``is_counted``.
+    make : takes the number of neighbours where ``is_counted``; None where a weight is needed.
+    weighted : takes the dimension of the weight, if the reduction accepts one: its formula is then [F, weight].
     of_components : the operation that does the same along the vector dimension, if there is one.
+    finish : what users see, from the output and the length of the reduced axis, where it is not the output itself.
     """
 
     name: str
     doc: str
-    make: Callable[..., Reduction]
+    make: Callable[..., Reduction] | None
     is_counted: bool = False
+    weighted: Callable[[int], Reduction] | None = None
     of_components: Operation | None = None
+    finish: Finish | None = None
 
-    def __call__(self, *arguments: int) -> Reduction:
+    def __call__(self, *arguments: int, weight_dim: int | None = None) -> Reduction:
         if len(arguments) != int(self.is_counted):
             expected = "the number of neighbours K" if self.is_counted else "no argument beside its axis"
             raise TypeError(f"{self.name} takes {expected} but got {arguments}.")
+        if weight_dim is not None:
+            if self.weighted is None:
+                raise TypeError(f"{self.name} takes no weight; multiply the formula by it instead.")
+            return self.weighted(weight_dim)
+        if self.make is None:
+            raise TypeError(f"{self.name} needs a weight: {self.name}(weight, axis=1).")
         return self.make(*arguments)
+
+
+@dataclass(frozen=True)
+class ReductionCall:
+    """What a user asks of a formula: one reduction along one axis, and how it is to run."""
+
+    reduction: Reduction
+    axis: Axis
+    finish: Finish | None = None
+    backend: str = "auto"
 
 
 def _extremum(order: Order, returns: Returns) -> Callable[[], Reduction]:
@@ -45,10 +69,18 @@ def _nearest(returns: Returns) -> Callable[[int], Reduction]:
     return lambda count: Smallest(returns, count)
 
 
+def _weighted(kind: type[WeightedLogSumExp | SumSoftmax]) -> Callable[[int], Reduction]:
+    return lambda dim: kind(weights=dim)
+
+
 # fmt: off
 _ROWS = (
     ReductionRow("sum", "Sum of the F_ij.", Sum, of_components=v.vector_sum),
-    ReductionRow("logsumexp", "log sum exp(F_ij), without overflow; -inf over nothing.", LogSumExp),
+    ReductionRow("logsumexp", "log sum w_ij exp(F_ij), without overflow, with an optional weight; -inf over nothing.",
+                 LogSumExp, weighted=_weighted(WeightedLogSumExp)),
+    ReductionRow("sumsoftmaxweight", "sum exp(F_ij) w_ij / sum exp(F_ij), without overflow; 0 over nothing.", None,
+                 weighted=_weighted(SumSoftmax), finish=lambda library, output, count: (
+                     library.contiguous(output[..., :-1]))),
     ReductionRow("min", "Smallest F_ij, component by component.",
                  _extremum(Order.SMALLEST, Returns.VALUES), of_components=v.vector_min),
     ReductionRow("max", "Largest F_ij, component by component.",
@@ -76,6 +108,7 @@ __all__ = [
     "LogSumExp",
     "Order",
     "Reduction",
+    "ReductionCall",
     "ReductionRow",
     "Returns",
     "SelectingReduction",
@@ -83,4 +116,6 @@ __all__ = [
     "SmoothReduction",
     "State",
     "Sum",
+    "SumSoftmax",
+    "WeightedLogSumExp",
 ]

@@ -17,7 +17,7 @@ State = tuple[Array, ...]
 
 
 class Kind(enum.Enum):
-    """What an output holds: numbers of the formula's dtype, or positions along the reduced axis (int64)."""
+    """What an output holds: numbers of the formula's dtype, or integers (int64) such as positions along the axis."""
 
     VALUES = "values"
     INDICES = "indices"
@@ -69,6 +69,10 @@ class Reduction(abc.ABC):
     def check_dim(self, dim: int) -> None:
         """Raise a ShapeError if the formula's dimension does not suit this reduction."""
         return None
+
+    def prepared(self, formula: Node) -> Node:
+        """The formula that is evaluated, where it differs from the one that is differentiated."""
+        return formula
 
     @abc.abstractmethod
     def spelling(self, dim: str) -> str:

@@ -9,11 +9,10 @@ from typing import TypeAlias
 
 import torch
 
-from ..differentiation import directional_derivative, gradients
+from ..differentiation import directional_derivative, gradients, transposed
 from ..execution import Request
-from ..expressions import Axis, Node, Variable, constant, variable, variables_of
+from ..expressions import Axis, Node, Variable, variable, variables_of
 from ..operations.indexing import concat
-from ..operations.pointwise import multiply
 from ..reductions import SmoothReduction, Sum
 
 Tensor = torch.Tensor
@@ -87,10 +86,13 @@ def tangent_formula(formula: Node, count: int, moving: tuple[int, ...]) -> Node:
 def tangent_of_smooth(
     request: Request, arrays: Tensors, kept: Tensors, tangents: dict[int, Tensor], launch: Launch
 ) -> Tensor:
-    """sum_j w_ij dF_ij, where w_ij is what the reduction multiplies a change of F_ij by."""
+    """The sum over j of what a change dF_ij does to the output at i: the transpose of the reduction's cotangent."""
     reduction, data = request.reduction, (*arrays, *tangents.values())
     assert isinstance(reduction, SmoothReduction)
     output = variable(len(data), request.kept_axis, reduction.output_shape(request.formula.dim)[0])
-    weight = reduction.cotangent(request.formula, output, constant(1.0))
-    formula = multiply(weight, tangent_formula(request.formula, len(arrays), tuple(tangents)))
+    formula = transposed(
+        lambda upstream: reduction.cotangent(request.formula, output, upstream),
+        output.dim,
+        tangent_formula(request.formula, len(arrays), tuple(tangents)),
+    )
     return launch(replace(request, formula=formula, reduction=Sum()), (*data, *kept))[0]
