@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,6 @@ from matrix_testing import assert_close, sample
 
 from symbolic_matrices import LazyTensor, ShapeError, Vi, Vj
 from symbolic_matrices.arrays import NUMPY
-from symbolic_matrices.lazy_tensor import _apply
 from symbolic_matrices.operations import OPERATIONS, Operation
 from symbolic_matrices.operations.table import row
 
@@ -41,7 +42,7 @@ def arguments(operation: Operation, rng, dtype: str) -> list[np.ndarray]:
 
 def formula(operation: Operation, arrays) -> LazyTensor:
     variables = [Vi(arrays[0]), *map(Vj, arrays[1:])]
-    return _apply(operation, tuple(variables), operation.attributes)
+    return variables[0]._apply(operation, *variables[1:], attributes=operation.attributes)
 
 
 def dense(operation: Operation, arrays) -> np.ndarray:
@@ -92,6 +93,46 @@ def test_gradients_at_zero_are_zero(name, backend):
     (gradient,) = torch.autograd.grad(value.sum(), x)
     assert torch.equal(gradient, torch.zeros_like(x))
     assert torch.equal(value, torch.zeros_like(value))
+
+
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 2.5, -3.0, 1e-30, 1e30, np.inf, -np.inf, np.nan)
+
+
+@pytest.mark.parametrize("arity", [1, 2, 3])
+def test_special_values_agree_on_all_backends(arity, dtype):
+    """All the component-wise operations of one arity, side by side in one kernel; the minimum of one keeps NaN."""
+    operations = [o for o in OPERATIONS.values() if o.is_componentwise and o.arity == arity]
+    values, rounding = (SPECIAL, 0) if arity < 3 else (SPECIAL[::2], 1e-7)  # x - x rounds to 0 or nearly so
+    grid = [v.reshape(-1, 1) for v in np.meshgrid(*(np.array(values, dtype),) * arity)]
+
+    def side_by_side(convert, backend):
+        first, *others = (Vi(convert(array)) for array in grid)
+        results = [first._apply(o, *others, attributes=o.attributes) for o in operations]
+        return np.asarray(LazyTensor.cat(results).min(axis=1, backend=backend))
+
+    compiled = side_by_side(np.asarray, "cpu")
+    for convert in (np.asarray, torch.tensor):
+        expected = side_by_side(convert, "reference")
+        for k, operation in enumerate(operations):
+            np.testing.assert_allclose(
+                compiled[:, k], expected[:, k], rtol=1e-5, atol=rounding, err_msg=operation.name
+            )
+
+
+def test_gamma_functions(backend):
+    x = np.array([[0.5], [1.0], [4.0], [-0.5], [0.0]])
+    lgamma = [math.log(math.pi) / 2, 0, math.log(6), math.log(2 * math.sqrt(math.pi)), math.inf]
+    digamma = [-1.9635100260214235, -np.euler_gamma, 11 / 6 - np.euler_gamma, 0.03648997397857652, -math.inf]
+    trigamma = [math.pi**2 / 2, math.pi**2 / 6, math.pi**2 / 6 - 49 / 36, math.pi**2 / 2 + 4, math.inf]
+    found = [Vi(x).lgamma(), Vi(x).polygamma(0), Vi(x).polygamma(1)]
+    for tensor, expected in zip(found, (lgamma, digamma, trigamma), strict=True):
+        assert_close(tensor.max(axis=1, backend=backend)[:, 0], expected)
+    reflected = torch.linspace(-5.83, -0.17, 9, dtype=torch.float64)[:, None]
+    for n in (2, 3, 4):
+        expected = torch.polygamma(n, reflected)
+        assert_close(Vi(reflected).polygamma(n).sum(axis=1, backend=backend), expected)
+    with pytest.raises(ValueError, match="order of a derivative must be 0 or more but got -1"):
+        Vi(x).polygamma(-1)
 
 
 def test_components_broadcast(backend, rng):

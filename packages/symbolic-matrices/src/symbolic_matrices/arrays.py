@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .errors import ArrayTypeError
+from .gamma_functions import lgamma, polygamma
 
 Array: TypeAlias = Any  # numpy.ndarray, torch.Tensor or cupy.ndarray
 
@@ -39,7 +40,7 @@ COMPUTED_IN = {"float16": "float32", "bfloat16": "float32", **{name: name for na
 class Namespace:
     """A library's module, completed by the functions that it lacks."""
 
-    def __init__(self, module: ModuleType, **missing: Callable[[Array], Array]) -> None:
+    def __init__(self, module: ModuleType, **missing: Callable[..., Array]) -> None:
         self._module = module
         self.__dict__.update(missing)
 
@@ -72,7 +73,7 @@ class ArrayLibrary(abc.ABC):
         return Namespace(module, **self.missing_functions(module))
 
     @abc.abstractmethod
-    def missing_functions(self, module: ModuleType) -> dict[str, Callable[[Array], Array]]:
+    def missing_functions(self, module: ModuleType) -> dict[str, Callable[..., Array]]:
         """Functions that the reference of some operation calls, and that the library's main module lacks."""
 
     @abc.abstractmethod
@@ -173,8 +174,9 @@ class _NumPyLike(ArrayLibrary):
 class NumPy(_NumPyLike):
     name = "numpy"
 
-    def missing_functions(self, module: ModuleType) -> dict[str, Callable[[Array], Array]]:
-        return {"erf": _by_entry(math.erf), "erfc": _by_entry(math.erfc)}
+    def missing_functions(self, module: ModuleType) -> dict[str, Callable[..., Array]]:
+        by_entry = {"erf": _by_entry(math.erf), "erfc": _by_entry(math.erfc)}
+        return {**by_entry, "lgamma": lgamma, "polygamma": functools.partial(polygamma, module)}
 
     def usable(self, array: Array) -> Array:
         if isinstance(array, np.ma.MaskedArray):
@@ -199,9 +201,10 @@ class NumPy(_NumPyLike):
 class CuPy(_NumPyLike):
     name = "cupy"
 
-    def missing_functions(self, module: ModuleType) -> dict[str, Callable[[Array], Array]]:
+    def missing_functions(self, module: ModuleType) -> dict[str, Callable[..., Array]]:
         special = importlib.import_module("cupyx.scipy.special")
-        return {"erf": special.erf, "erfc": special.erfc}
+        gamma = {"lgamma": special.gammaln, "polygamma": functools.partial(polygamma, module)}
+        return {"erf": special.erf, "erfc": special.erfc, **gamma}
 
     def device(self, array: Array) -> str:
         return f"cuda:{array.device.id}"
@@ -231,8 +234,12 @@ class CuPy(_NumPyLike):
 class PyTorch(ArrayLibrary):
     name = "torch"
 
-    def missing_functions(self, module: ModuleType) -> dict[str, Callable[[Array], Array]]:
-        return {"cbrt": lambda x: module.sign(x) * abs(x) ** (1 / 3)}
+    def missing_functions(self, module: ModuleType) -> dict[str, Callable[..., Array]]:
+        return {
+            "cbrt": lambda x: module.sign(x) * abs(x) ** (1 / 3),
+            "sign": lambda x: module.where(x == x, module.sign(x), x),  # module.sign(nan) is 0
+            "polygamma": functools.partial(polygamma, module),
+        }
 
     def usable(self, array: Array) -> Array:
         if array.layout != self.namespace.strided:

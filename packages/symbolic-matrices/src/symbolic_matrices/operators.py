@@ -14,6 +14,7 @@ from .errors import AxisError, ShapeError
 from .expressions import Node
 from .operations import indexing as x
 from .operations import pointwise as p
+from .operations import special as s
 from .operations import vectors as v
 from .table_methods import TableMethods
 
@@ -137,6 +138,13 @@ class Operators(TableMethods):
     def round(self, digits: int = 0) -> LazyTensor:
         """The nearest number with ``digits`` decimals; halves go to the even digit."""
         return self._apply(p.round_, attributes=(operator.index(digits),))
+
+    def polygamma(self, n: int) -> LazyTensor:
+        """Derivative number n >= 0 of the digamma function."""
+        order = operator.index(n)
+        if order < 0:
+            raise ValueError(f"polygamma: the order of a derivative must be 0 or more but got {order}.")
+        return self._apply(s.polygamma, attributes=(order,)) if order else self._apply(s.digamma)
 
     def norm(self, axis: int | None = None, dim: int | None = None) -> LazyTensor:
         """Euclidean norm along the vector dimension."""

@@ -90,6 +90,10 @@ class TableMethods:
         """Error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
     def erfc(self) -> LazyTensor:
         """Complementary error function, 1 - erf(x), exact in the tail."""
+    def lgamma(self) -> LazyTensor:
+        """log |Gamma(x)|, and infinity at 0, -1, -2..."""
+    def digamma(self) -> LazyTensor:
+        """Derivative of lgamma."""
     def xlogx(self) -> LazyTensor:
         """x log x, and 0 at 0."""
     def sinxdivx(self) -> LazyTensor:

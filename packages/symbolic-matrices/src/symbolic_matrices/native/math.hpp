@@ -198,7 +198,7 @@ SM_INLINE Vec sign(Vec x) {
     return x != REAL(0) ? (x == x ? unit : x) : splat(0);
 }
 
-SM_INLINE Vec step(Vec x) { return x < REAL(0) ? splat(0) : splat(1); }
+SM_INLINE Vec step(Vec x) { return x >= REAL(0) ? splat(1) : splat(0); }
 
 SM_INLINE Vec minimum(Vec a, Vec b) {  // NaN if either is
     const Vec least = a < b ? a : b;

@@ -5,7 +5,7 @@
 #ifndef SYMBOLIC_MATRICES_REDUCTIONS_HPP
 #define SYMBOLIC_MATRICES_REDUCTIONS_HPP
 
-#include "math.hpp"
+#include "gamma.hpp"
 
 namespace symbolic_matrices {
 

@@ -66,6 +66,22 @@ erfc: Operation = row(
     reference=lambda xp, x: xp.erfc(x),
     derivative=lambda g, x: (multiply(g, multiply(number(-2 / math.sqrt(math.pi)), exp(negate(square(x))))),),
 )
+lgamma: Operation = row(
+    name="lgamma", doc="log |Gamma(x)|, and infinity at 0, -1, -2...", component="lgamma({0})", domain=(POSITIVE,),
+    reference=lambda xp, x: xp.lgamma(x),
+    derivative=lambda g, x: (multiply(g, digamma(x)),),
+)
+digamma: Operation = row(
+    name="digamma", doc="Derivative of lgamma.", component="digamma({0})", domain=(POSITIVE,),
+    reference=lambda xp, x: xp.polygamma(0, x),
+    derivative=lambda g, x: (multiply(g, polygamma(x, attributes=(1,))),),
+)
+polygamma: Operation = row(
+    name="polygamma", doc="Derivative number n of the digamma function.", component="polygamma<{attributes[0]}>({0})",
+    domain=(POSITIVE,), attributes=(1,), method=False,
+    reference=lambda xp, x, n: xp.polygamma(n, x),
+    derivative=lambda g, x, n: (multiply(g, polygamma(x, attributes=(n + 1,))),),
+)
 xlogx: Operation = row(
     name="xlogx", doc="x log x, and 0 at 0.", component="select({0} == REAL(0), splat<V>(REAL(0)), {0} * log({0}))",
     domain=(POSITIVE,),
