@@ -7,7 +7,7 @@ import numpy as np
 BACKENDS = ("reference", "cpu")
 DTYPES = ("float32", "float64")
 # relative to the largest entry of the expected array
-TOLERANCES = {"float32": 2e-6, "float64": 1e-13}
+TOLERANCES = {"float32": 2e-6, "float64": 1e-13, "int64": 0.0}
 
 
 def assert_close(actual, expected, dtype: str = "float64", factor: float = 1.0) -> None:

@@ -27,6 +27,10 @@ class UnknownReductionError(SymbolicMatricesError, ValueError):
     """The name of a reduction that is not in the table."""
 
 
+class FormulaError(SymbolicMatricesError, ValueError):
+    """A formula given as a string that cannot be read: the message shows where."""
+
+
 class EmptyReductionError(SymbolicMatricesError, ValueError):
     """A reduction without identity, such as an arg-min, over an axis of size zero."""
 

@@ -1,0 +1,142 @@
+"""The table of the functions of KeOps' formula language: one row each, in terms of our operations."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..lazy_tensor import LazyTensor
+from ..operations import indexing, vectors
+
+# what a letter of a signature asks for
+KINDS = {"x": "a formula", "n": "an integer", "l": "a list of integers such as [2, 3]"}
+
+
+@dataclass(frozen=True)
+class Function:
+    """One row.
+
+    Attributes
+    ----------
+    signature : one letter of ``KINDS`` per argument.
+    apply : takes the arguments: LazyTensors for "x", integers for "n", tuples of integers for "l".
+    optional : how many of the last arguments may be left out.
+    variadic : whether the last argument may be repeated.
+    """
+
+    name: str
+    signature: str
+    apply: Callable[..., Any]
+    optional: int = 0
+    variadic: bool = False
+
+    def kind_of(self, position: int) -> str:
+        """The letter of an argument."""
+        return self.signature[min(position, len(self.signature) - 1)]
+
+    def takes(self, count: int) -> bool:
+        longest = max(count, len(self.signature)) if self.variadic else len(self.signature)
+        return len(self.signature) - self.optional <= count <= longest
+
+    def describe(self) -> str:
+        kinds = [KINDS[letter] for letter in self.signature]
+        first_optional = len(kinds) - self.optional
+        words = ", ".join(kinds[:first_optional]) + "".join(f" [, {kind}]" for kind in kinds[first_optional:])
+        return words + (", ..." if self.variadic else "")
+
+
+def _insert(x: LazyTensor, start: int, total: int) -> LazyTensor:
+    """Zeros, the components of x from position ``start`` on, zeros up to ``total`` components."""
+    return x._apply(indexing.pad, attributes=(start, total))
+
+
+def _repeat(x: LazyTensor, count: int) -> LazyTensor:
+    return x._apply(vectors.broadcast, attributes=(count,))
+
+
+# fmt: off
+_ROWS = (
+    # ---------------------------------------------------------------- numbers
+    Function("IntCst", "n", lambda n: n),
+    Function("IntInv", "n", lambda n: 1 / n),
+    Function("RatCst", "nn", lambda p, q: p / q),
+    Function("Zero", "n", lambda n: LazyTensor([0.0] * n)),
+    # ---------------------------------------------------------------- operators, written as functions
+    Function("Add", "xx", operator.add),
+    Function("Subtract", "xx", operator.sub),
+    Function("Minus", "x", operator.neg),
+    Function("Mult", "xx", operator.mul),
+    Function("Divide", "xx", operator.truediv),
+    Function("Scalprod", "xx", lambda x, y: x.dot(y)),
+    Function("Equal", "xx", operator.eq),
+    Function("NotEqual", "xx", operator.ne),
+    Function("LessThan", "xx", operator.lt),
+    Function("LessOrEqual", "xx", operator.le),
+    # ---------------------------------------------------------------- each component alone
+    Function("Inv", "x", lambda x: x.inverse()),
+    Function("Exp", "x", lambda x: x.exp()),
+    Function("Log", "x", lambda x: x.log()),
+    Function("XLogX", "x", lambda x: x.xlogx()),
+    Function("Sin", "x", lambda x: x.sin()),
+    Function("Cos", "x", lambda x: x.cos()),
+    Function("Asin", "x", lambda x: x.asin()),
+    Function("Acos", "x", lambda x: x.acos()),
+    Function("Atan", "x", lambda x: x.atan()),
+    Function("Atan2", "xx", lambda x, y: x.atan2(y)),
+    Function("SinXDivX", "x", lambda x: x.sinxdivx()),
+    Function("Sinc", "x", lambda x: x.sinc()),
+    Function("Pow", "xn", operator.pow),
+    Function("Powf", "xx", lambda x, y: x.power(y)),
+    Function("Square", "x", lambda x: x.square()),
+    Function("Sqrt", "x", lambda x: x.sqrt()),
+    Function("Rsqrt", "x", lambda x: x.rsqrt()),
+    Function("Abs", "x", operator.abs),
+    Function("Sign", "x", lambda x: x.sign()),
+    Function("Step", "x", lambda x: x.step()),
+    Function("ReLU", "x", lambda x: x.relu()),
+    Function("Floor", "x", lambda x: x.floor()),
+    Function("Round", "xn", lambda x, digits: x.round(digits)),
+    Function("Mod", "xxx", lambda x, modulus, offset: x.mod(modulus, offset)),
+    Function("Clamp", "xxx", lambda x, low, high: x.clamp(low, high)),
+    Function("ClampInt", "xnn", lambda x, low, high: x.clamp(low, high)),
+    Function("IfElse", "xxx", lambda x, a, b: x.ifelse(a, b)),
+    # ---------------------------------------------------------------- vectors
+    Function("SqNorm2", "x", lambda x: x.sqnorm2()),
+    Function("Norm2", "x", lambda x: x.norm2()),
+    Function("Normalize", "x", lambda x: x.normalize()),
+    Function("SqDist", "xx", lambda x, y: x.sqdist(y)),
+    Function("SqNormIso", "xx", lambda s, x: s * x.sqnorm2()),
+    Function("SqNormDiag", "xx", lambda s, x: (s * x.square()).sum(-1)),
+    Function("SymSqNorm", "xx", lambda s, x: s.matvecmult(x).dot(x)),
+    Function("WeightedSqNorm", "xx", lambda s, x: x.weightedsqnorm(s)),
+    Function("WeightedSqDist", "xxx", lambda s, x, y: x.weightedsqdist(y, s)),
+    Function("Sum", "x", lambda x: x.sum(-1)),
+    Function("SumT", "xn", _repeat),
+    Function("Max", "x", lambda x: x.max(-1)),
+    Function("Min", "x", lambda x: x.min(-1)),
+    Function("ArgMax", "x", lambda x: x.argmax(-1)),
+    Function("ArgMin", "x", lambda x: x.argmin(-1)),
+    Function("Elem", "xn", lambda x, k: x.elem(k)),
+    Function("ElemT", "xnn", lambda x, total, k: _insert(x, k, total)),
+    Function("Extract", "xnn", lambda x, start, length: x.extract(start, length)),
+    Function("ExtractT", "xnn", _insert),
+    Function("Concat", "xx", lambda x, *others: x.concat(*others), variadic=True),
+    Function("OneHot", "xn", lambda x, size: x.one_hot(size)),
+    Function("MatVecMult", "xx", lambda matrix, x: matrix.matvecmult(x)),
+    Function("VecMatMult", "xx", lambda x, matrix: x.vecmatmult(matrix)),
+    Function("TensorProd", "xx", lambda x, y: x.tensorprod(y)),
+    # ---------------------------------------------------------------- symbolic calculus
+    Function("Grad", "xxx", lambda f, v, cotangent: f.grad(v, cotangent)),
+)
+# fmt: on
+FUNCTIONS = {row.name: row for row in _ROWS}
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """ ", did you mean 'Exp'?", or nothing if no known name is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3) or [k for k in known if k.lower() == name.lower()]
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
