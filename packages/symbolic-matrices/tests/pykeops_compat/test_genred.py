@@ -98,6 +98,21 @@ def test_logsumexp(axis, data, backend, dtype):
     assert_close(routine(*arguments, backend=backend), logsumexp(scalar(*data), axis), dtype)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("weight", ["s * y", "s"])
+def test_weights(weight, axis, data, backend, rng):
+    s = sample(rng, (6, 1), (0.5, 1.0))
+    x, y, g = data
+    aliases, arguments = ["x = Vi(2)", "y = Vj(2)", "g = Pm(1)", "s = Vi(1)"], (x, abs(y), g, s)
+    W = s[:, None] * (abs(y)[None] if weight == "s * y" else np.ones((1, 5, 1)))
+    F = np.exp(scalar(x, abs(y), g))
+    total, normalised = (F * W).sum(axis), (F * W).sum(axis) / F.sum(axis)
+    for name, expected in (("LogSumExp", np.log(total)), ("LogSumExpWeight", np.log(total)),
+                           ("SumSoftMaxWeight", normalised), ("SoftMax", normalised)):  # fmt: skip
+        routine = Genred(SCALAR, aliases, name, axis, formula2=weight)
+        assert_close(routine(*arguments, backend=backend), expected)
+
+
 def test_default_axis_reduces_over_i(data):
     assert Genred(SCALAR, ALIASES)(*data, backend="reference").shape == (5, 1)
 
