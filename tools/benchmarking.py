@@ -7,16 +7,28 @@ have been compared. A `Figure` is an absolute number with a limit (a memory peak
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 REPEATS = 5
+PATIENCE = 10.0  # seconds that one contender may spend on its repeats: slow peers run less often
 Contender = Callable[[], Any]  # one run; returns an array of any library, or a tuple of arrays
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a case stands on a curve: the curve's name, what varies along it, and its value."""
+
+    curve: str
+    variable: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -24,8 +36,9 @@ class Case:
     """One job, done by us and by peers.
 
     `reference` returns the exact result in float64, or its first rows only. `tolerance` is the largest difference to
-    the peers' results and to the reference, relative to the largest value. `targets` are ratios: how many times
-    faster than that peer we mean to be.
+    the peers' results and to the reference, relative to the largest value; for an approximate result, such as a method
+    that prunes, state why it is not smaller. `targets` are ratios: how many times faster than that peer we mean to be.
+    `multiply_adds` counts the arithmetic that one pair needs at least, in fused multiply-adds of the format `dtype`.
     """
 
     name: str
@@ -35,6 +48,9 @@ class Case:
     reference: Contender | None = None
     tolerance: float = 1e-4
     targets: Mapping[str, float] = field(default_factory=dict)
+    multiply_adds: float | None = None
+    dtype: str = "float32"
+    point: Point | None = None
 
 
 @dataclass(frozen=True)
@@ -56,9 +72,13 @@ class Row:
     value: float
     unit: str
     gigapairs: float | None = None  # per second
+    peak_share: float | None = None  # of the machine's fused multiply-adds per second
     error: float | None = None  # relative to float64
+    first_call: float | None = None  # seconds, compilation included
+    megabytes: float | None = None  # of resident memory that a run adds at its peak
     ratio: float | None = None  # ours is so many times faster (or the limit over the value)
     target: float | None = None
+    point: Point | None = None
 
     @property
     def verdict(self) -> str:
@@ -68,16 +88,25 @@ class Row:
         return "ok" if self.ratio >= self.target else "below"
 
 
-def measure_case(case: Case, repeats: int = REPEATS) -> list[Row]:
-    """Compare the results of all contenders, then time them in turn: the best of the repeats."""
+@dataclass(frozen=True)
+class FirstRun:
+    """What the first run of a contender gave and took."""
+
+    arrays: list[NDArray[np.float64]]
+    seconds: float
+    megabytes: float | None
+
+
+def measure_case(case: Case, fma_peak: Mapping[str, float], repeats: int = REPEATS) -> list[Row]:
+    """Compare the results of all contenders, then time them in turn: the best of the repeats.
+
+    `fma_peak` is the number of fused multiply-adds per second that the machine reaches, by dtype.
+    """
     contenders = {"ours": case.ours, **case.peers}
-    errors = compare_results(case, contenders)
-    seconds = dict.fromkeys(contenders, float("inf"))
-    for _ in range(repeats):
-        for name, contender in contenders.items():
-            start = time.perf_counter()
-            contender()
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    first_runs = {name: run_first(contender) for name, contender in contenders.items()}
+    errors = compare_results(case, {name: first.arrays for name, first in first_runs.items()})
+    seconds = best_times(contenders, repeats)
+    needed = None if case.multiply_adds is None else case.work * case.multiply_adds
     return [
         Row(
             case=case.name,
@@ -85,20 +114,62 @@ def measure_case(case: Case, repeats: int = REPEATS) -> list[Row]:
             value=seconds[name],
             unit="s",
             gigapairs=case.work / seconds[name] / 1e9,
+            peak_share=None if needed is None else needed / seconds[name] / fma_peak[case.dtype],
             error=errors.get(name),
+            first_call=first_runs[name].seconds,
+            megabytes=first_runs[name].megabytes,
             ratio=None if name == "ours" else seconds[name] / seconds["ours"],
             target=case.targets.get(name),
+            point=case.point,
         )
         for name in contenders
     ]
 
 
-def compare_results(case: Case, contenders: Mapping[str, Contender]) -> dict[str, float]:
-    """Run each contender once, which also warms it up, and raise if two of them disagree.
+def best_times(contenders: Mapping[str, Contender], repeats: int) -> dict[str, float]:
+    """Seconds of the best run of each contender; they take turns, and each stops once it lost PATIENCE."""
+    best, spent = dict.fromkeys(contenders, float("inf")), dict.fromkeys(contenders, 0.0)
+    for repeat in range(repeats):
+        for name, contender in contenders.items():
+            if repeat > 0 and spent[name] > PATIENCE:
+                continue
+            start = time.perf_counter()
+            contender()
+            elapsed = time.perf_counter() - start
+            best[name], spent[name] = min(best[name], elapsed), spent[name] + elapsed
+    return best
 
-    Returns the errors relative to the reference, if there is one.
-    """
-    results = {name: as_arrays(contender()) for name, contender in contenders.items()}
+
+def run_first(contender: Contender) -> FirstRun:
+    """Run a contender for the first time, which also warms it up."""
+    before = resident_megabytes("VmRSS")
+    reset_peak_memory()
+    start = time.perf_counter()
+    result = contender()
+    seconds = time.perf_counter() - start
+    peak = resident_megabytes("VmHWM")
+    added = None if before is None or peak is None else max(0.0, peak - before)
+    return FirstRun(as_arrays(result), seconds, added)
+
+
+def resident_megabytes(field_name: str) -> float | None:
+    """VmRSS (now) or VmHWM (peak) of this process; None where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    found = re.search(rf"{field_name}:\s+(\d+) kB", status.read_text(encoding="ascii"))
+    return int(found[1]) / 1024 if found else None
+
+
+def reset_peak_memory() -> None:
+    """Let VmHWM start again from the memory in use, where the system can."""
+    switch = Path("/proc/self/clear_refs")
+    if switch.exists():
+        switch.write_text("5", encoding="ascii")
+
+
+def compare_results(case: Case, results: Mapping[str, list[NDArray[np.float64]]]) -> dict[str, float]:
+    """Raise if two contenders disagree; return their errors relative to the reference, if there is one."""
     for name, result in results.items():
         difference = relative_difference(result, results["ours"])
         if not difference <= case.tolerance:
