@@ -23,6 +23,7 @@ from .operations import Operation
 
 class Options(TypedDict, total=False):
     backend: str
+    ranges: Any
 
 class TableMethods:
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor: ...

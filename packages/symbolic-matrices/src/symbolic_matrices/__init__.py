@@ -21,6 +21,7 @@ from .errors import (
 from .inspection import Configuration, Explanation, explain, show_config
 from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
 from .profiling import Profile
+from .sparsity import BlockRanges, ragged, ragged_from_batch
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "ArrayTypeError",
     "AxisError",
     "BackendError",
+    "BlockRanges",
     "CacheWarning",
     "CompilationError",
     "CompilerNotFoundError",
@@ -48,6 +50,8 @@ __all__ = [
     "clear_cache",
     "explain",
     "get_num_threads",
+    "ragged",
+    "ragged_from_batch",
     "set_num_threads",
     "show_config",
 ]

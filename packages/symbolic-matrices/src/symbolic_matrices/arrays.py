@@ -116,6 +116,10 @@ class ArrayLibrary(abc.ABC):
     def astype(self, array: Array, dtype_name: str) -> Array: ...
 
     @abc.abstractmethod
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """The same values in main memory, outside of any differentiation graph; not to be written to."""
+
+    @abc.abstractmethod
     def stable_argsort(self, array: Array, axis: int) -> Array: ...
 
     @abc.abstractmethod
@@ -194,6 +198,9 @@ class NumPy(_NumPyLike):
     def pointer(self, array: Array) -> int:
         return int(array.__array_interface__["data"][0])
 
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.asarray(array)
+
     def stable_argsort(self, array: Array, axis: int) -> Array:
         return np.argsort(array, axis=axis, kind="stable")
 
@@ -223,6 +230,9 @@ class CuPy(_NumPyLike):
     def integers(self, start: int, stop: int, device: str) -> Array:
         with self._on(device):
             return super().integers(start, stop, device)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.asarray(array.get())
 
     def stable_argsort(self, array: Array, axis: int) -> Array:
         return self.namespace.argsort(array, axis=axis)  # CuPy's sort is stable
@@ -291,6 +301,9 @@ class PyTorch(ArrayLibrary):
 
     def astype(self, array: Array, dtype_name: str) -> Array:
         return array.to(self.dtype_named(dtype_name))
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.asarray(self.detach(array).cpu().numpy())
 
     def stable_argsort(self, array: Array, axis: int) -> Array:
         return self.namespace.argsort(array, dim=axis, stable=True)

@@ -12,6 +12,7 @@ import numpy as np
 from .arrays import COMPUTED_IN, NUMPY, Array, ArrayLibrary, find_library
 from .errors import ArrayTypeError, AxisError, ShapeError
 from .expressions import Axis
+from .sparsity import BlockRanges
 
 AXES = (Axis.I, Axis.J, Axis.PARAMETER)
 
@@ -170,6 +171,7 @@ class Context:
     rows: int | None = None  # M, None where nothing varies along i
     columns: int | None = None  # N
     batch_shape: tuple[int, ...] = ()
+    ranges: BlockRanges | None = None  # the pairs that reductions visit, None for all of them
 
     @property
     def computed_in(self) -> str:
@@ -177,7 +179,7 @@ class Context:
         return COMPUTED_IN.get(self.dtype, self.dtype)
 
 
-def context_of(bindings: tuple[Binding, ...]) -> Context:
+def context_of(bindings: tuple[Binding, ...], ranges: BlockRanges | None = None) -> Context:
     """Check that the data of a formula fit together."""
     arrays = [b for b in bindings if b.library is not None]
     fixed = [b for b in arrays if not b.is_flexible] or arrays[:1]
@@ -191,7 +193,19 @@ def context_of(bindings: tuple[Binding, ...]) -> Context:
     batches = {b.batch_shape for b in arrays}
     batch_shape = batches.pop() if len(batches) == 1 else _broadcast_batches(arrays)
     rows, columns = _common_size(arrays, Axis.I, "M"), _common_size(arrays, Axis.J, "N")
-    return Context(first.library, dtype, first.device, rows, columns, batch_shape)
+    return Context(first.library, dtype, first.device, rows, columns, batch_shape, ranges)
+
+
+def common_ranges(contexts: Iterable[Context]) -> BlockRanges | None:
+    """The block ranges of formulas that are joined: those of them that have some must agree."""
+    found = [context.ranges for context in contexts if context.ranges is not None]
+    for other in found[1:]:
+        if not other.is_same_as(found[0]):
+            raise ShapeError(
+                f"The formulas that are joined visit different pairs:\n  - {found[0]!r}\n  - {other!r}\n"
+                "Give all of them the same `ranges`, or one of them only."
+            )
+    return found[0] if found else None
 
 
 def _common_size(arrays: list[Binding], axis: Axis, letter: str) -> int | None:

@@ -18,6 +18,7 @@ from .planning import Plan, make_plan
 from .problems import Problem
 from .profiling import is_measuring, measure_compilation, measure_launch
 from .reductions import Reduction
+from .sparsity import BlockRanges
 
 
 class Backend(Protocol):
@@ -38,6 +39,7 @@ class Request:
     ----------
     axis : the axis that is reduced, ``Axis.I`` or ``Axis.J``.
     sizes : (M, N), the lengths of the two axes.
+    ranges : the pairs (i, j) that are visited, in each problem of the batch; None for all of them.
     """
 
     formula: Node
@@ -49,10 +51,16 @@ class Request:
     dtype: str
     device: str
     backend: str = "auto"
+    ranges: BlockRanges | None = None
 
     @property
     def kept_axis(self) -> Axis:
         return self.axis.swapped
+
+    @property
+    def oriented_ranges(self) -> BlockRanges | None:
+        """The pairs that are visited, with the kept axis as rows."""
+        return self.ranges if self.ranges is None or self.axis is Axis.J else self.ranges.T
 
 
 def execute(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -61,7 +69,7 @@ def execute(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     Returns one array per output, of shape (*batch, kept size, *output shape).
     """
     rows, columns = request.sizes if request.axis is Axis.J else request.sizes[::-1]
-    if columns == 0 and not request.reduction.has_identity:
+    if columns == 0 and request.ranges is None and not request.reduction.has_identity:
         raise EmptyReductionError(
             f"{request.reduction.name} over an axis of size 0 has no answer; the reduced axis needs at least one entry."
         )
@@ -69,8 +77,9 @@ def execute(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
         request.formula, request.reduction, request.axis, request.dtype, _choose_backend(request)
     )
     problem = Problem(
-        request.library, request.dtype, request.device, arrays, rows, columns, request.batch_shape
-    )
+        request.library, request.dtype, request.device, arrays, rows, columns, request.batch_shape,
+        request.oriented_ranges,
+    )  # fmt: skip
     if not is_measuring():
         return kernel.launch(problem)
     with measure_launch():

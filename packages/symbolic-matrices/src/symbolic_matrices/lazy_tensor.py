@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import operator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from .bindings import (
     Context,
     Placeholder,
     bind,
+    common_ranges,
     context_of,
     describe_all,
     fill,
@@ -29,6 +31,7 @@ from .operations import Operation
 from .operators import Operators, choose_axis
 from .printing import print_formula
 from .reductions import REDUCTIONS, Kind, Reduction, ReductionCall, Sum
+from .sparsity import BlockRanges, as_block_ranges
 
 
 class LazyTensor(Operators):
@@ -116,15 +119,36 @@ class LazyTensor(Operators):
         """Where the data live, such as ``"cpu"``; empty for numbers only."""
         return self._context.device
 
+    @property
+    def ranges(self) -> BlockRanges | None:
+        """The pairs (i, j) that reductions visit; None, the default, for all of them.
+
+        May be set, to a :class:`BlockRanges` or to KeOps' 6-tuple of integer arrays. Formulas that are made of this one
+        inherit it.
+        """
+        return self._context.ranges
+
+    @ranges.setter
+    def ranges(self, ranges: Any) -> None:
+        self._context = replace(self._context, ranges=None if ranges is None else as_block_ranges(ranges))
+
+    def _with_ranges(self, ranges: Any) -> LazyTensor:
+        """The same formula over other pairs."""
+        new = self._make(self._formula, self._bindings, self._context)
+        new.ranges = ranges
+        return new
+
     def __repr__(self) -> str:
         data = describe_all(self._bindings)
-        return f"LazyTensor of shape {self.shape}: {print_formula(self._formula)}\n{data}"
+        sparsity = "" if self.ranges is None else f"\n  - {self.ranges!r}"
+        return f"LazyTensor of shape {self.shape}: {print_formula(self._formula)}\n{data}{sparsity}"
 
     @property
     def T(self) -> LazyTensor:
         """The transposed matrix: i and j exchanged."""
         bindings = tuple(replace(b, axis=b.axis.swapped) for b in self._bindings)
-        return self._make(transpose(self._formula), bindings, context_of(bindings))
+        ranges = None if self.ranges is None else self.ranges.T
+        return self._make(transpose(self._formula), bindings, context_of(bindings, ranges))
 
     # ------------------------------------------------------------------ operations
 
@@ -159,7 +183,7 @@ class LazyTensor(Operators):
                 f"The cotangent has dimension {nodes[2].dim} but the formula has {nodes[0].dim}."
             )
         (gradient,) = gradients(nodes[0], nodes[2], (nodes[1],))
-        return self._make(gradient, bindings, context_of(bindings))
+        return self._make(gradient, bindings, context_of(bindings, _common_ranges(operands)))
 
     # ------------------------------------------------------------------ reductions
 
@@ -171,6 +195,7 @@ class LazyTensor(Operators):
         dim: int | None = None,
         weight: Any = None,
         backend: str = "auto",
+        ranges: Any = None,
     ) -> Any:
         """Reduce along i (``axis=0``, after the batch dimensions), along j (``axis=1``) or along the vector dimension.
 
@@ -183,6 +208,7 @@ class LazyTensor(Operators):
         weight : for logsumexp and sumsoftmaxweight, a LazyTensor of any dimension, or an array of shape (N,) or (N, D)
             that varies along the reduced axis.
         backend : "auto" (where the arrays live), "reference" or "cpu".
+        ranges : a BlockRanges or KeOps' 6-tuple: the pairs (i, j) to visit, instead of those of ``self.ranges``.
 
         Returns
         -------
@@ -193,6 +219,9 @@ class LazyTensor(Operators):
             raise UnknownReductionError(
                 f"There is no reduction {name!r}; choose one of {', '.join(REDUCTIONS)}."
             )
+        if ranges is not None:
+            over = self._with_ranges(ranges)
+            return over.reduction(name, *arguments, axis=axis, dim=dim, weight=weight, backend=backend)
         row, chosen = REDUCTIONS[name], choose_axis(axis, dim)
         if row.of_components is not None and chosen in (None, -1, self.ndim - 1):
             return self._apply(row.of_components)
@@ -227,8 +256,10 @@ class LazyTensor(Operators):
         )
         request = Request(
             self._formula, reduction, call.axis, sizes, context.batch_shape, context.library, context.computed_in,
-            context.device, call.backend,
+            context.device, call.backend, context.ranges,
         )  # fmt: skip
+        if context.ranges is not None:
+            context.ranges.check_fits(*sizes)
         outputs = _run(request, tuple(resolve(b, context) for b in self._bindings))
         if call.finish is not None:
             count = sizes[1] if call.axis is Axis.J else sizes[0]
@@ -284,13 +315,14 @@ class SymbolicReduction:
     def __init__(self, tensor: LazyTensor, call: ReductionCall) -> None:
         self._tensor, self._call = tensor, call
 
-    def __call__(self, *arguments: Any, backend: str | None = None) -> Any:
+    def __call__(self, *arguments: Any, backend: str | None = None, ranges: Any = None) -> Any:
         """Arrays of shape (*batch, size, D) along i or j; numbers or arrays for parameters."""
         needed = 1 + max(b.value.position for b in self._tensor._bindings if isinstance(b.value, Placeholder))
         if len(arguments) != needed:
             raise ShapeError(f"The formula takes {needed} arguments but {len(arguments)} were given.")
         bindings = tuple(fill(binding, arguments) for binding in self._tensor._bindings)
-        filled = self._tensor._make(self._tensor._formula, bindings, context_of(bindings))
+        chosen = self._tensor.ranges if ranges is None else as_block_ranges(ranges)
+        filled = self._tensor._make(self._tensor._formula, bindings, context_of(bindings, chosen))
         return filled._reduce(replace(self._call, backend=backend or self._call.backend))
 
     def __repr__(self) -> str:
@@ -336,9 +368,15 @@ def _apply(
     if len(tensors) == 1:
         return first._make(call(operation, (first._formula,), attributes), first._bindings, first._context)
     nodes, bindings = _join(tensors)
-    same = all(tensor._bindings is first._bindings for tensor in tensors)
-    context = first._context if same else context_of(bindings)
+    same = all(
+        tensor._context is first._context and tensor._bindings is first._bindings for tensor in tensors
+    )
+    context = first._context if same else context_of(bindings, _common_ranges(tensors))
     return first._make(call(operation, nodes, attributes), bindings, context)
+
+
+def _common_ranges(tensors: Iterable[LazyTensor]) -> BlockRanges | None:
+    return common_ranges(tensor._context for tensor in tensors)
 
 
 def _join(tensors: tuple[LazyTensor, ...]) -> tuple[tuple[Node, ...], tuple[Binding, ...]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .arrays import Array, ArrayLibrary
 from .reductions import Kind
+from .sparsity import BlockRanges
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Problem:
     ----------
     arrays : one per variable of the formula, in the order of the variables' indices, each of shape
         (*batch, size, D) with batch dimensions that broadcast to ``batch_shape``; size is 1 for parameters.
+    ranges : the pairs that are visited, in each problem of the batch; None for all of them.
     """
 
     library: ArrayLibrary
@@ -26,6 +28,7 @@ class Problem:
     rows: int
     columns: int
     batch_shape: tuple[int, ...]
+    ranges: BlockRanges | None = None
 
     def allocate(self, kinds: Sequence[Kind], trailing: tuple[int, ...]) -> tuple[Array, ...]:
         """Uninitialised outputs of a reduction, one per kind, of shape (*batch, rows, *trailing)."""

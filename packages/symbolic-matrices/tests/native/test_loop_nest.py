@@ -135,7 +135,9 @@ def test_splits_of_the_columns_agree(
     x, y = points(rng, dtype, 37, batch=(2,)), points(rng, dtype, 301, 5, batch=(2,))
     kernel = load(WEIGHTED, reduction, dtype)
     whole = run(kernel, x, y)
-    monkeypatch.setattr(cpu, "choose_split", lambda *_: cpu.Split(32, splits, 2 * 2 * splits))
+    monkeypatch.setattr(
+        cpu, "choose_split", lambda *_: cpu.Split(32, splits, 2, -(-37 // kernel.traits.group_rows))
+    )
     parts = run(kernel, x, y)
     assert_close(parts, whole.values)
     np.testing.assert_array_equal(parts.indices, whole.indices)

@@ -19,7 +19,9 @@ from ..planning import Plan
 from ..printing import print_kernel
 from ..problems import Problem
 from ..reductions import Kind
+from ..sparsity import BlockRanges
 from . import threads
+from .task_tables import TaskTable, make_table
 
 ROW_BLOCK = 512  # rows of a task: enough to pay for staging the columns, few enough to balance the threads
 STAGED_BYTES = 1 << 18  # staged rows of a task and their states stay in the L2 cache
@@ -41,8 +43,9 @@ class _NativeProblem(ctypes.Structure):
         ("batch_rank", ctypes.c_int64), ("batch_shape", ctypes.c_void_p),
         ("variable_count", ctypes.c_int64), ("variables", ctypes.c_void_p), ("strides", ctypes.c_void_p),
         ("batch_strides", ctypes.c_void_p), ("row_block", ctypes.c_int64), ("column_splits", ctypes.c_int64),
-        ("partial_states", ctypes.c_void_p), ("values", ctypes.c_void_p), ("indices", ctypes.c_void_p),
-        ("next_task", ctypes.c_void_p),
+        ("partial_states", ctypes.c_void_p), ("groups", ctypes.c_int64),
+        ("values", ctypes.c_void_p), ("indices", ctypes.c_void_p), ("next_task", ctypes.c_void_p),
+        ("task_count", ctypes.c_int64), ("tasks", ctypes.c_void_p), ("intervals", ctypes.c_void_p),
     ]  # fmt: skip
 
 
@@ -97,21 +100,27 @@ class Arguments(NamedTuple):
     inputs: list[Input]
     values: int | None
     indices: int | None
+    ranges: BlockRanges | None = None
 
 
 class Split(NamedTuple):
-    """How a problem is cut into tasks."""
+    """How a problem is cut into tasks: ``blocks`` of rows, each against ``column_splits`` parts of its columns.
+
+    ``groups`` counts the registers of rows of all the blocks. Without a table, the blocks have equal sizes.
+    """
 
     row_block: int
     column_splits: int
-    tasks: int
+    blocks: int
+    groups: int
+    table: TaskTable | None = None
 
 
 class _NativeCall:
     """One ``_NativeProblem``, with the memory that it points to."""
 
     def __init__(self, kernel: NativeKernel, arguments: Arguments, split: Split) -> None:
-        rows, columns, batch_shape, inputs, values, indices = arguments
+        rows, columns, batch_shape, inputs, values, indices, _ = arguments
         rank, count, batches = len(batch_shape), len(inputs), math.prod(batch_shape)
         numbers = [0, *batch_shape]
         numbers += [given.pointer for given in inputs]
@@ -125,13 +134,15 @@ class _NativeCall:
         self._partial: ctypes.Array[ctypes.c_char] | None = None
         partial_states = None
         if split.column_splits > 1:
-            groups = -(-rows // kernel.traits.group_rows)
-            size = split.column_splits * batches * groups * kernel.traits.state_bytes
+            size = split.column_splits * batches * split.groups * kernel.traits.state_bytes
             self._partial = ctypes.create_string_buffer(size + _ALIGNMENT)
             partial_states = -(-ctypes.addressof(self._partial) // _ALIGNMENT) * _ALIGNMENT
+        self._table = table = split.table
+        tasks, intervals = (table.tasks.ctypes.data, table.intervals.ctypes.data) if table else (None, None)
         self._problem = _NativeProblem(
             rows, columns, batches, rank, shape, count, variables, variables + 8 * count, variables + 16 * count,
-            split.row_block, split.column_splits, partial_states, values, indices, start,
+            split.row_block, split.column_splits, partial_states, split.groups, values, indices, start,
+            split.blocks, tasks, intervals,
         )  # fmt: skip
         self.address = ctypes.addressof(self._problem)
 
@@ -164,21 +175,56 @@ def choose_split(traits: Traits, rows: int, columns: int, batches: int, thread_c
     Small enough blocks keep the staged rows in cache and the threads evenly busy; columns are cut only if needed, as
     each cut costs a state per row.
     """
+    row_block = _row_block(traits, rows, columns, batches, thread_count)
+    blocks, groups = -(-rows // row_block), -(-rows // traits.group_rows)
+    splits = _column_splits(
+        traits, (blocks * batches, groups * batches), rows * batches, columns, thread_count
+    )
+    return Split(row_block, splits, blocks, groups)
+
+
+def split_ranges(traits: Traits, ranges: BlockRanges, rows: int, batches: int, thread_count: int) -> Split:
+    """The same for the blocks of a structure, which remembers the answer."""
+    return ranges.remember(
+        (traits, rows, batches, thread_count),
+        lambda: _split_ranges(traits, ranges, rows, batches, thread_count),
+    )
+
+
+def _split_ranges(traits: Traits, ranges: BlockRanges, rows: int, batches: int, thread_count: int) -> Split:
+    columns = ranges.pairs // max(1, ranges.covered_rows)
+    row_block = _row_block(traits, max(1, ranges.covered_rows), columns, batches, thread_count)
+    cover = ranges.cover(rows)
+    table = make_table(cover, row_block, traits.group_rows, 1)
+    sizes = (table.blocks * batches, table.groups * batches)
+    splits = _column_splits(traits, sizes, ranges.covered_rows * batches, columns, thread_count)
+    if splits > 1:
+        table = make_table(cover, row_block, traits.group_rows, splits)
+    return Split(row_block, splits, table.blocks, table.groups, table)
+
+
+def _is_shared(rows: int, columns: int, thread_count: int) -> bool:
+    return thread_count > 1 and rows * columns > INLINE_PAIRS
+
+
+def _row_block(traits: Traits, rows: int, columns: int, batches: int, thread_count: int) -> int:
+    """Rows of a task: a multiple of those that share a register."""
     group = traits.group_rows
     row_bytes = traits.row_bytes + traits.state_bytes // group
     block = min(ROW_BLOCK, STAGED_BYTES // max(1, row_bytes))
-    is_shared = thread_count > 1 and rows * columns * batches > INLINE_PAIRS
-    if is_shared:
+    if _is_shared(rows * batches, columns, thread_count):
         # Several tasks per thread, so that few threads idle while the last ones finish.
         block = min(block, max(4 * group, rows * batches // (4 * thread_count)))
-    row_block = group * -(-max(1, min(block, rows)) // group)
-    blocks = -(-rows // row_block) * batches
-    splits = 1
-    if is_shared and blocks < 2 * thread_count:
-        state_bytes = -(-rows // group) * batches * traits.state_bytes
-        largest = min(columns // LEAST_SPLIT_COLUMNS, PARTIAL_BYTES // max(1, state_bytes))
-        splits = max(1, min(-(-2 * thread_count // blocks), largest))
-    return Split(row_block, splits, blocks * splits)
+    return group * -(-max(1, min(block, rows)) // group)
+
+
+def _column_splits(traits: Traits, sizes: tuple[int, int], rows: int, columns: int, thread_count: int) -> int:
+    """Parts that columns are cut into; ``sizes`` counts the blocks of rows, and the registers of rows in them."""
+    blocks, groups = sizes
+    if not _is_shared(rows, columns, thread_count) or blocks >= 2 * thread_count:
+        return 1
+    largest = min(columns // LEAST_SPLIT_COLUMNS, PARTIAL_BYTES // max(1, groups * traits.state_bytes))
+    return max(1, min(-(-2 * thread_count // blocks), largest))
 
 
 def launch(kernel: CpuKernel, problem: Problem) -> tuple[Array, ...]:
@@ -200,7 +246,10 @@ def launch(kernel: CpuKernel, problem: Problem) -> tuple[Array, ...]:
             indices = library.pointer(output)
     rank = len(problem.batch_shape)
     inputs = [_input(library, array, rank) for array in problem.arrays]
-    run(kernel.native, Arguments(problem.rows, problem.columns, problem.batch_shape, inputs, values, indices))
+    arguments = Arguments(
+        problem.rows, problem.columns, problem.batch_shape, inputs, values, indices, problem.ranges
+    )
+    run(kernel.native, arguments)
     return outputs
 
 
@@ -220,12 +269,16 @@ def _input(library: ArrayLibrary, array: Array, rank: int) -> Input:
 
 def run(kernel: NativeKernel, arguments: Arguments) -> None:
     """Run a kernel on data and write its outputs. Ctrl-C stops it within a fraction of a second."""
-    batches = math.prod(arguments.batch_shape)
-    pairs = arguments.rows * arguments.columns * batches
+    rows, ranges, batches = arguments.rows, arguments.ranges, math.prod(arguments.batch_shape)
     thread_count = threads.get_num_threads()
-    split = choose_split(kernel.traits, arguments.rows, arguments.columns, batches, thread_count)
+    if ranges is None:
+        pairs = rows * arguments.columns * batches
+        split = choose_split(kernel.traits, rows, arguments.columns, batches, thread_count)
+    else:
+        pairs = ranges.pairs * batches
+        split = split_ranges(kernel.traits, ranges, rows, batches, thread_count)
     native = _NativeCall(kernel, arguments, split)
-    count = min(thread_count, split.tasks)
+    count = min(thread_count, split.blocks * split.column_splits * batches)
     is_long = pairs > LONG_PAIRS
     if pairs <= INLINE_PAIRS or (count == 1 and not is_long):
         outcomes = [kernel.run(native.address)]

@@ -5,7 +5,7 @@ It needs no compiler, runs wherever the arrays live, and every other backend is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -30,7 +30,9 @@ def launch(plan: Plan, problem: Problem) -> tuple[Array, ...]:
     row_block, column_block = _block_sizes(plan, problem)
     with np.errstate(all="ignore"):
         blocks = [
-            _reduce_rows(plan, problem, rows, column_block) for rows in _ranges(problem.rows, row_block)
+            _reduce_rows(plan, problem, rows, _cut(columns, column_block))
+            for block, columns in _blocks(problem)
+            for rows in _cut([block], row_block)
         ]
     axis = -1 - len(plan.output_shape)
     join = problem.library.namespace.concatenate
@@ -44,17 +46,30 @@ def _block_sizes(plan: Plan, problem: Problem) -> tuple[int, int]:
     return max(1, entries // column_block), column_block
 
 
-def _ranges(size: int, block: int) -> Iterator[slice]:
-    return (slice(start, min(start + block, size)) for start in range(0, size, block))
+def _blocks(problem: Problem) -> Iterator[tuple[slice, list[slice]]]:
+    """All the rows in order, and the columns that they are reduced over."""
+    if problem.ranges is None:
+        yield slice(0, problem.rows), [slice(0, problem.columns)]
+        return
+    rows, offsets, columns = problem.ranges.cover(problem.rows)
+    for (start, stop), first, last in zip(rows.tolist(), offsets[:-1], offsets[1:], strict=True):
+        yield slice(start, stop), [slice(*interval) for interval in columns[first:last].tolist()]
 
 
-def _reduce_rows(plan: Plan, problem: Problem, rows: slice, column_block: int) -> tuple[Array, ...]:
+def _cut(intervals: Iterable[slice], size: int) -> Iterator[slice]:
+    """Pieces of a given size, at most."""
+    for interval in intervals:
+        for start in range(interval.start, interval.stop, size):
+            yield slice(start, min(start + size, interval.stop))
+
+
+def _reduce_rows(plan: Plan, problem: Problem, rows: slice, columns: Iterable[slice]) -> tuple[Array, ...]:
     library, reduction = problem.library, plan.reduction
     shape = (*problem.batch_shape, rows.stop - rows.start, plan.definition.dim)
     state = reduction.identity(library, library.full(shape, 0.0, problem.dtype, problem.device))
-    for columns in _ranges(problem.columns, column_block):
-        block = evaluate(plan.definition, problem, rows, columns)
-        state = reduction.merge(library, state, reduction.absorb(library, block, columns.start))
+    for part in columns:
+        block = evaluate(plan.definition, problem, rows, part)
+        state = reduction.merge(library, state, reduction.absorb(library, block, part.start))
     return reduction.finish(library, state)
 
 

@@ -1,14 +1,25 @@
 // Owns the loop nest of a reduction: tasks, rows kept in registers, tiles of columns, and the C entry points.
 //
-// A task is a block of rows of one problem of the batch against a list of column intervals. Its rows are staged once, in
-// the order of the registers; the columns are staged tile by tile, so that a tile is read from the nearest cache by all
-// the rows of the block. What depends on rows, columns or parameters alone is computed while staging.
+// A task is a block of rows of one problem of the batch against a list of column intervals: all the columns, or those that
+// the host lists in tables. Its rows are staged once, in the order of the registers; the columns are staged tile by tile,
+// so that a tile is read from the nearest cache by all the rows of the block. A tile gathers short intervals. What depends
+// on rows, columns or parameters alone is computed while staging.
 #ifndef SYMBOLIC_MATRICES_REDUCE_HPP
 #define SYMBOLIC_MATRICES_REDUCE_HPP
 
 #include "reductions.hpp"
 
 namespace symbolic_matrices {
+
+struct Interval {
+    int64 start, stop;
+};
+
+// A line of the host's table: rows first_row to stop_row - 1 against intervals first_interval to stop_interval - 1.
+struct Task {
+    int64 first_row, stop_row, first_interval, stop_interval;
+    int64 first_group;  // where its partial states are: groups of rows of the tasks before it
+};
 
 // What the host asks for; mirrored field by field by backends/cpu.py.
 struct Problem {
@@ -22,9 +33,13 @@ struct Problem {
     int64 row_block;               // rows of a task, a multiple of group_rows
     int64 column_splits;           // more than 1: tasks write partial states, merged by <name>_merge
     void* partial_states;          // [split][batch][group of rows], state_bytes each; null without splits
+    int64 groups;                  // groups of rows of all the tasks of one split
     REAL* values;                  // (batches, rows, out_dim), or null
     int64* indices;                // (batches, rows, out_dim), or null
     int64* next_task;              // shared by the threads; at least `cancelled` once the host gives up
+    int64 task_count;              // of one split
+    const Task* tasks;             // [split][task_count]; null where tasks are blocks of rows against all the columns
+    const Interval* intervals;
 };
 
 // What the host must know to allocate and split; mirrored by backends/cpu.py.
@@ -40,10 +55,6 @@ enum Outcome { finished = 0, interrupted = 1, out_of_memory = 2 };
 
 constexpr int64 divide_up(int64 a, int64 b) { return (a + b - 1) / b; }
 constexpr int64 least(int64 a, int64 b) { return a < b ? a : b; }
-
-struct Interval {
-    int64 start, stop;
-};
 
 // Reads the variables at one row or column, while staging.
 struct Reader {
@@ -109,6 +120,11 @@ class Kernel {
     typedef typename Reduction::State State;
     typedef typename Reduction::Tile Tile;
 
+    // Staged columns first to stop - 1, whose numbers are those of their places plus ``shift``.
+    struct Run {
+        int64 first, stop, shift;
+    };
+
     const Problem& problem;
     Workspace workspace;
     const REAL** variables;
@@ -116,6 +132,8 @@ class Kernel {
     REAL* rows;
     REAL* columns;
     State* states;
+    Run runs[tile_columns];  // of the tile
+    int64 run_count;
 
     static int64 workspace_bytes(const Problem& problem) {
         const int64 groups = problem.row_block / group_rows;
@@ -148,21 +166,26 @@ class Kernel {
     }
 
     // Rows past the end repeat the last one; their results are never stored.
-    void stage_rows(int64 first, int64 groups) {
+    void stage_rows(int64 first, int64 stop, int64 groups) {
         for (int64 i = 0; i < groups * group_rows; ++i) {
             REAL staged[Formula::row_dim > 0 ? Formula::row_dim : 1];
-            const Reader read{variables, problem.strides, least(first + i, problem.rows - 1)};
+            const Reader read{variables, problem.strides, least(first + i, stop - 1)};
             Formula::template row<REAL>(read, parameters, staged);
             REAL* const group = rows + i / group_rows * (Formula::row_dim * group_rows) + i % group_rows;
             for (int k = 0; k < Formula::row_dim; ++k) group[k * group_rows] = staged[k];
         }
     }
 
-    void stage_columns(int64 first, int64 count) {
+    // Columns first to first + count - 1, from place ``place`` of the tile on.
+    void stage_columns(int64 first, int64 count, int64 place) {
         for (int64 j = 0; j < count; ++j) {
             const Reader read{variables, problem.strides, first + j};
-            Formula::template column<REAL>(read, parameters, columns + j * Formula::column_dim);
+            Formula::template column<REAL>(read, parameters, columns + (place + j) * Formula::column_dim);
         }
+        if (run_count > 0 && !Reduction::reads_numbers)
+            runs[0].stop = place + count;
+        else
+            runs[run_count++] = Run{place, place + count, first - place};
     }
 
     template <int width>
@@ -174,30 +197,45 @@ class Kernel {
     }
 
     // One group of rows against the staged columns: the inner loop.
-    void sweep(State& state, int64 group, int64 first_column, int64 count) const {
+    void sweep(State& state, int64 group) const {
         Tile tile(state);
         const Vec* const row = reinterpret_cast<const Vec*>(rows) + group * Formula::row_dim;
-        int64 j = 0;
-        for (; j + C <= count; j += C)
-            absorb_columns<C>(tile, row, columns + j * Formula::column_dim, first_column + j);
-        for (; j < count; ++j) absorb_columns<1>(tile, row, columns + j * Formula::column_dim, first_column + j);
+        for (const Run* run = runs; run < runs + run_count; ++run) {
+            int64 j = run->first;
+            for (; j + C <= run->stop; j += C)
+                absorb_columns<C>(tile, row, columns + j * Formula::column_dim, run->shift + j);
+            for (; j < run->stop; ++j) absorb_columns<1>(tile, row, columns + j * Formula::column_dim, run->shift + j);
+        }
         Reduction::close(state, tile);
     }
 
     bool is_cancelled() const { return __atomic_load_n(problem.next_task, __ATOMIC_RELAXED) >= cancelled; }
 
-    // A block of rows against column intervals; false when the host gave up meanwhile.
-    bool reduce_block(int64 first_row, int64 groups, const Interval* intervals, int64 interval_count) {
-        for (int64 g = 0; g < groups; ++g) Reduction::identity(states[g]);
-        stage_rows(first_row, groups);
-        for (int64 n = 0; n < interval_count; ++n)
-            for (int64 j = intervals[n].start; j < intervals[n].stop; j += tile_columns) {
-                if (is_cancelled()) return false;
-                const int64 count = least(tile_columns, intervals[n].stop - j);
-                stage_columns(j, count);
-                for (int64 g = 0; g < groups; ++g) sweep(states[g], g, j, count);
-            }
+    // The staged columns against all the staged rows; false when the host gave up meanwhile.
+    bool sweep_tile(int64 groups) {
+        if (is_cancelled()) return false;
+        for (int64 g = 0; g < groups; ++g) sweep(states[g], g);
+        run_count = 0;
         return true;
+    }
+
+    // A block of rows against column intervals; false when the host gave up meanwhile.
+    bool reduce_block(int64 first_row, int64 stop_row, const Interval* interval, const Interval* end) {
+        const int64 groups = divide_up(stop_row - first_row, group_rows);
+        for (int64 g = 0; g < groups; ++g) Reduction::identity(states[g]);
+        stage_rows(first_row, stop_row, groups);
+        int64 staged = run_count = 0;
+        for (; interval < end; ++interval)
+            for (int64 j = interval->start; j < interval->stop;) {
+                const int64 count = least(tile_columns - staged, interval->stop - j);
+                stage_columns(j, count, staged);
+                j += count;
+                staged += count;
+                if (staged < tile_columns) continue;
+                if (!sweep_tile(groups)) return false;
+                staged = 0;
+            }
+        return staged == 0 || sweep_tile(groups);
     }
 
     // Stores the valid lanes of a finished group.
@@ -220,36 +258,49 @@ class Kernel {
         }
     };
 
-    void finish_group(const State& state, int64 batch, int64 row) const {
-        Reduction::finish(state, Writer{problem, batch * problem.rows + row, problem.rows - row});
+    void finish_group(const State& state, int64 batch, int64 row, int64 stop_row) const {
+        Reduction::finish(state, Writer{problem, batch * problem.rows + row, stop_row - row});
     }
-
-    static int64 all_groups(const Problem& problem) { return divide_up(problem.rows, group_rows); }
 
     State* partial(int64 split, int64 batch, int64 group) const {
-        return static_cast<State*>(problem.partial_states) +
-               (split * problem.batches + batch) * all_groups(problem) + group;
+        return static_cast<State*>(problem.partial_states) + (split * problem.batches + batch) * problem.groups + group;
     }
 
-    bool run_task(int64 task) {
-        const int64 blocks = divide_up(problem.rows, problem.row_block);
-        const int64 block = task % blocks;
-        const int64 split = task / blocks % problem.column_splits;
-        const int64 batch = task / blocks / problem.column_splits;
-        const int64 first_row = block * problem.row_block;
-        const int64 groups = divide_up(least(problem.row_block, problem.rows - first_row), group_rows);
-        const Interval interval{problem.columns * split / problem.column_splits,
-                                problem.columns * (split + 1) / problem.column_splits};
+    // The rows and the columns of a task: from the table, or a block of rows against a part of all the columns.
+    Task describe(int64 split, int64 task, Interval& columns) const {
+        if (problem.tasks) return problem.tasks[split * problem.task_count + task];
+        const int64 first_row = task * problem.row_block;
+        columns.start = problem.columns * split / problem.column_splits;
+        columns.stop = problem.columns * (split + 1) / problem.column_splits;
+        return Task{first_row, least(first_row + problem.row_block, problem.rows), 0, 1, first_row / group_rows};
+    }
+
+    bool run_task(int64 number) {
+        const int64 split = number / problem.task_count % problem.column_splits;
+        const int64 batch = number / problem.task_count / problem.column_splits;
+        Interval columns;
+        const Task task = describe(split, number % problem.task_count, columns);
+        const Interval* const intervals = problem.tasks ? problem.intervals : &columns;
         enter_batch(batch);
-        if (!reduce_block(first_row, groups, &interval, 1)) return false;
-        for (int64 g = 0; g < groups; ++g) {
-            const int64 row = first_row + g * group_rows;
+        if (!reduce_block(task.first_row, task.stop_row, intervals + task.first_interval, intervals + task.stop_interval))
+            return false;
+        for (int64 row = task.first_row, g = 0; row < task.stop_row; row += group_rows, ++g)
             if (problem.column_splits > 1)
-                *partial(split, batch, row / group_rows) = states[g];
+                *partial(split, batch, task.first_group + g) = states[g];
             else
-                finish_group(states[g], batch, row);
-        }
+                finish_group(states[g], batch, row, task.stop_row);
         return true;
+    }
+
+    void merge_task(int64 batch, int64 number) const {
+        Interval columns;
+        const Task task = describe(0, number, columns);
+        for (int64 row = task.first_row, group = task.first_group; row < task.stop_row; row += group_rows, ++group) {
+            State state = *partial(0, batch, group);
+            for (int64 split = 1; split < problem.column_splits; ++split)
+                Reduction::merge(state, *partial(split, batch, group));
+            finish_group(state, batch, row, task.stop_row);
+        }
     }
 
   public:
@@ -259,7 +310,7 @@ class Kernel {
     static int run(const Problem& problem) {
         Kernel kernel(problem);
         if (!kernel.workspace.allocated()) return out_of_memory;
-        const int64 tasks = divide_up(problem.rows, problem.row_block) * problem.column_splits * problem.batches;
+        const int64 tasks = problem.task_count * problem.column_splits * problem.batches;
         for (;;) {
             const int64 task = __atomic_fetch_add(problem.next_task, 1, __ATOMIC_RELAXED);
             if (task >= cancelled) return interrupted;
@@ -272,12 +323,7 @@ class Kernel {
     static int merge(const Problem& problem) {
         const Kernel kernel(problem);
         for (int64 batch = 0; batch < problem.batches; ++batch)
-            for (int64 group = 0; group < all_groups(problem); ++group) {
-                State state = *kernel.partial(0, batch, group);
-                for (int64 split = 1; split < problem.column_splits; ++split)
-                    Reduction::merge(state, *kernel.partial(split, batch, group));
-                kernel.finish_group(state, batch, group * group_rows);
-            }
+            for (int64 task = 0; task < problem.task_count; ++task) kernel.merge_task(batch, task);
         return finished;
     }
 };

@@ -2,6 +2,7 @@
 //
 // A reduction has a State, kept in memory for one register of rows; a Tile, its short-lived form while the columns of one
 // tile go by, in registers where it fits; and an Output, to which a formula assigns the values of C columns at once.
+// ``reads_numbers`` says whether it looks at the numbers of the columns: C of them at once are then neighbours.
 #ifndef SYMBOLIC_MATRICES_REDUCTIONS_HPP
 #define SYMBOLIC_MATRICES_REDUCTIONS_HPP
 
@@ -32,6 +33,7 @@ SM_INLINE void add_exactly(Vec& sum, Vec& error, Vec term) {
 template <int dim>
 struct Sum {
     static constexpr int out_dim = dim;
+    static constexpr bool reads_numbers = false;
 
     struct State {
         Vec sum[dim], error[dim];
@@ -80,6 +82,8 @@ struct Sum {
 
 template <int weights>
 struct ExponentialSums {
+    static constexpr bool reads_numbers = false;
+
     struct State {
         Vec largest;  // finite: inf - inf would be NaN
         Vec sum[1 + weights], error[1 + weights];
@@ -197,6 +201,7 @@ template <int dim, Order order, Outputs>
 struct Extremum {
     typedef Comparison<order> Compare;
     static constexpr int out_dim = dim;
+    static constexpr bool reads_numbers = true;
 
     struct State {
         Vec value[dim];
@@ -255,6 +260,7 @@ template <int K, int dim, Outputs>
 struct Smallest {
     typedef Comparison<Order::smallest> Compare;
     static constexpr int out_dim = K * dim;
+    static constexpr bool reads_numbers = true;
     static constexpr int chunks = (K + lanes - 1) / lanes;  // registers that hold one row's places
 
     // What one row holds, as integers of the same order as the numbers (see `ordered`); there may be places beyond K.

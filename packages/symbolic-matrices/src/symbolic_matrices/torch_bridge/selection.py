@@ -55,13 +55,14 @@ def tangent_of_selection(
     pairs = tuple(selection.gather(v, data[v.index]) for v in _dense_variables(formula, len(data)))
     (moved,) = launch(_selected_rows(request, formula, selection), pairs)
     own_component = moved.reshape(*request.batch_shape, -1, dim, dim).diagonal(dim1=-2, dim2=-1)
-    return own_component.reshape(indices.shape) * (indices >= 0)
+    return torch.where(indices >= 0, own_component.reshape(indices.shape), 0.0)
 
 
 def _selected_rows(request: Request, formula: Node, selection: _Selection) -> Request:
     """The values of a formula at the selected entries, one row per entry."""
+    sizes = (selection.entries, 1)
     return replace(
-        request, formula=_along_rows(formula), reduction=Sum(), axis=Axis.J, sizes=(selection.entries, 1)
+        request, formula=_along_rows(formula), reduction=Sum(), axis=Axis.J, sizes=sizes, ranges=None
     )
 
 
@@ -82,12 +83,14 @@ class _Selection:
 
     Attributes
     ----------
-    positions : (*batch, kept * K * D) int64, clamped to valid ones.
+    positions : (*batch, kept * K * D) int64, 0 where nothing is selected.
+    is_valid : (*batch, kept * K * D, 1), whether something is: not where there are fewer columns than neighbours.
     cotangents : (*batch, kept * K * D, D): upstream gradient of each entry, at its component, zero elsewhere.
     """
 
     request: Request
     positions: Tensor
+    is_valid: Tensor
     cotangents: Tensor
     per_row: int
 
@@ -96,11 +99,11 @@ class _Selection:
         dim, batch = request.formula.dim, request.batch_shape
         rows = request.sizes[0] if request.axis is Axis.J else request.sizes[1]
         flat = indices.reshape(*batch, -1)
-        valid = flat >= 0  # -1 where there were fewer columns than neighbours
-        gradient = upstream.reshape(*batch, -1, dim) * valid.reshape(*batch, -1, dim)
+        is_valid = flat >= 0
+        gradient = upstream.reshape(*batch, -1, dim) * is_valid.reshape(*batch, -1, dim)
         cotangents = torch.diag_embed(gradient).reshape(*batch, -1, dim)
         per_row = flat.shape[-1] // max(1, rows)
-        return _Selection(request, flat.clamp(min=0), cotangents, per_row)
+        return _Selection(request, flat.clamp(min=0), is_valid[..., None], cotangents, per_row)
 
     @property
     def entries(self) -> int:
@@ -118,6 +121,9 @@ class _Selection:
 
     def scatter(self, v: Variable, gradient: Tensor, array: Tensor) -> Tensor:
         """Adjoint of ``gather``."""
+        gradient = torch.where(
+            self.is_valid, gradient, 0.0
+        )  # the formula may be singular where nothing is selected
         if v.axes is self.request.axis:
             where = self.positions[..., None].expand_as(gradient)
             size = (*self.request.batch_shape, *array.shape[-2:])
