@@ -47,6 +47,10 @@ class CompilationError(SymbolicMatricesError, RuntimeError):
     """A compiler that refused a generated kernel: the message holds its own words and the formula."""
 
 
+class AlreadyImportedError(SymbolicMatricesError, ImportError):
+    """A module that cannot be replaced, because programs hold its classes already."""
+
+
 class SymbolicMatricesWarning(UserWarning):
     """Base class of the warnings of this package."""
 

@@ -1,8 +1,23 @@
-"""Run programs written for KeOps on the kernels of symbolic_matrices."""
+"""Run programs written for KeOps on the kernels of symbolic_matrices: call ``install()``, then import them."""
 
 from __future__ import annotations
 
 from .generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from .genred import Genred
+from .lazy_tensor import LazyTensor, Pm, Vi, Vj
+from .modules import install, is_installed, uninstall
 
-__all__ = ["Genred", "generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
+__all__ = [
+    "Genred",
+    "LazyTensor",
+    "Pm",
+    "Vi",
+    "Vj",
+    "generic_argkmin",
+    "generic_argmin",
+    "generic_logsumexp",
+    "generic_sum",
+    "install",
+    "is_installed",
+    "uninstall",
+]

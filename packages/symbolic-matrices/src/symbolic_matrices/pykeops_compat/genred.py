@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..bindings import Binding, Placeholder, context_of, fill
 from ..errors import AxisError, ShapeError
 from ..lazy_tensor import LazyTensor
+from .data import bind_arguments, with_data
 from .options import constructor_options, engine_options, find_reduction
 from .parser import parse_formula
 from .scope import Scope
@@ -24,36 +24,13 @@ class StringFormula:
 
     def fill(self, arguments: tuple[Any, ...]) -> tuple[LazyTensor, LazyTensor | None]:
         """The formula and its weight with data; an array that both read is one variable."""
-        given = self._bindings(arguments)
-        weight = None if self._weight is None else _with_data(self._weight, given)
-        return _with_data(self._tensor, given), weight
-
-    def _bindings(self, arguments: tuple[Any, ...]) -> dict[int, Binding]:
-        """What stands at each position."""
         declared = self.scope.declared
         if len(arguments) != len(declared):
             names = ", ".join(declared[k].name or f"number {k}" for k in sorted(declared))
             raise ShapeError(f"Expected {len(declared)} arguments, {names}, but {len(arguments)} were given.")
-        variables = [value for k, value in enumerate(arguments) if declared[k].axis != 2]
-        batch = max((len(getattr(value, "shape", ())) - 2 for value in variables), default=0)
-        columns = tuple(
-            _batched_parameter(value, batch) if declared[k].axis == 2 else value
-            for k, value in enumerate(arguments)
-        )
-        return {k: fill(self.scope.variable(declared[k])._bindings[0], columns) for k in sorted(declared)}
-
-
-def _batched_parameter(value: Any, batch: int) -> Any:
-    """KeOps gives parameters as (*batch, D) beside variables (*batch, size, D); the engine expects (*batch, 1, D)."""
-    return value[..., None, :] if batch > 0 and len(getattr(value, "shape", ())) == batch + 1 else value
-
-
-def _with_data(tensor: LazyTensor, given: dict[int, Binding]) -> LazyTensor:
-    """Arguments that the formula does not read come last, where nothing refers to them: they tell the sizes."""
-    read = tuple(given[b.value.position] if isinstance(b.value, Placeholder) else b for b in tensor._bindings)
-    unread = tuple(b for b in given.values() if not any(b is other for other in read))
-    bindings = (*read, *unread)
-    return tensor._make(tensor._formula, bindings, context_of(bindings))
+        given = bind_arguments(self.scope.placeholders(), arguments)
+        weight = None if self._weight is None else with_data(self._weight, given)
+        return with_data(self._tensor, given), weight
 
 
 class Genred:

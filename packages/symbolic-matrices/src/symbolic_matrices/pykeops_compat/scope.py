@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ..bindings import Binding
 from ..errors import FormulaError, ShapeError
 from ..lazy_tensor import LazyTensor, Pm, Vi, Vj
 from .aliases import Alias, parse_alias
+from .data import placeholders_of
 
 _VARIABLES = (Vi, Vj, Pm)  # by axis
 
@@ -39,6 +41,10 @@ class Scope:
             make = _VARIABLES[alias.axis]
             self._variables[alias.position] = make(alias.position, alias.dim)
         return self._variables[alias.position]
+
+    def placeholders(self) -> dict[int, Binding]:
+        """The variables by position, read or not."""
+        return placeholders_of(*self._variables.values())
 
     def check_positions(self) -> None:
         """The arguments must be numbered 0, 1, 2..., without gaps."""
