@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import clustering
 from .backends.threads import get_num_threads, set_num_threads
 from .compilation import clear_cache
 from .errors import (
@@ -48,6 +49,7 @@ __all__ = [
     "Vi",
     "Vj",
     "clear_cache",
+    "clustering",
     "explain",
     "get_num_threads",
     "ragged",

@@ -127,6 +127,10 @@ class ArrayLibrary(abc.ABC):
         """``take_along_axis``."""
 
     @abc.abstractmethod
+    def sum_by_label(self, values: Array, labels: Array, count: int) -> Array:
+        """Sums of the rows of (M, D) values that have the same label: (count, D)."""
+
+    @abc.abstractmethod
     def integers(self, start: int, stop: int, device: str) -> Array:
         """start, start + 1, ..., stop - 1 as int64."""
 
@@ -170,6 +174,10 @@ class _NumPyLike(ArrayLibrary):
 
     def gather(self, array: Array, indices: Array, axis: int) -> Array:
         return self.namespace.take_along_axis(array, indices, axis)
+
+    def sum_by_label(self, values: Array, labels: Array, count: int) -> Array:
+        xp = self.namespace
+        return xp.stack([xp.bincount(labels, weights=column, minlength=count) for column in values.T], 1)
 
     def integers(self, start: int, stop: int, device: str) -> Array:
         return self.namespace.arange(start, stop, dtype="int64")
@@ -310,6 +318,9 @@ class PyTorch(ArrayLibrary):
 
     def gather(self, array: Array, indices: Array, axis: int) -> Array:
         return self.namespace.take_along_dim(array, indices, dim=axis)
+
+    def sum_by_label(self, values: Array, labels: Array, count: int) -> Array:
+        return values.new_zeros((count, values.shape[1])).index_add(0, labels, values)
 
     def integers(self, start: int, stop: int, device: str) -> Array:
         return self.namespace.arange(start, stop, device=device)
