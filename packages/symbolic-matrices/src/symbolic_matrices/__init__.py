@@ -19,8 +19,10 @@ from .errors import (
     SymbolicMatricesWarning,
     UnknownReductionError,
 )
+from .index_variables import column_index, indices, row_index
 from .inspection import Configuration, Explanation, explain, show_config
 from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
+from .lookup import Table
 from .profiling import Profile
 from .sparsity import BlockRanges, ragged, ragged_from_batch
 
@@ -45,15 +47,19 @@ __all__ = [
     "SymbolicMatricesError",
     "SymbolicMatricesWarning",
     "SymbolicReduction",
+    "Table",
     "UnknownReductionError",
     "Vi",
     "Vj",
     "clear_cache",
     "clustering",
+    "column_index",
     "explain",
     "get_num_threads",
+    "indices",
     "ragged",
     "ragged_from_batch",
+    "row_index",
     "set_num_threads",
     "show_config",
 ]

@@ -70,7 +70,7 @@ class ArrayLibrary(abc.ABC):
     def namespace(self) -> Namespace:
         """The library's module, already imported since one of its arrays exists, with all the functions of the rows."""
         module = sys.modules[self.name]
-        return Namespace(module, **self.missing_functions(module))
+        return Namespace(module, take_component=self.take_component, **self.missing_functions(module))
 
     @abc.abstractmethod
     def missing_functions(self, module: ModuleType) -> dict[str, Callable[..., Array]]:
@@ -125,6 +125,10 @@ class ArrayLibrary(abc.ABC):
     @abc.abstractmethod
     def gather(self, array: Array, indices: Array, axis: int) -> Array:
         """``take_along_axis``."""
+
+    def take_component(self, array: Array, position: Array) -> Array:
+        """The component of each vector at its position, a real number that holds an integer."""
+        return self.gather(array, self.astype(position, "int64"), -1)
 
     @abc.abstractmethod
     def sum_by_label(self, values: Array, labels: Array, count: int) -> Array:

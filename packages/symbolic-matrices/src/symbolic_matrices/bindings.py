@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -24,13 +25,20 @@ class Placeholder:
     position: int
 
 
+class Positions(enum.Enum):
+    """Stands for the positions 0, 1, 2... along an axis: a size, and no data."""
+
+    ALL = "all"
+
+
 @dataclass(frozen=True, eq=False)
 class Binding:
     """One variable and its data.
 
     Attributes
     ----------
-    value : array of shape (*batch, size, D), a number, or a placeholder.
+    value : array of shape (*batch, size, D), a number, a placeholder, or the positions along an axis.
+    size : length of the axis; None for placeholders, and for positions along an axis whose length others tell.
     given : the shape that the user gave, for messages.
     dtype : that of the variable; under PyTorch's autocast, it may be wider than that of the array, ``stored_dtype``.
     is_flexible : whether the value follows the dtype, device and library of the others (numbers, 0-D and 1-D arrays).
@@ -50,14 +58,22 @@ class Binding:
 
     def is_same_as(self, other: Binding) -> bool:
         """Whether both read the same data, so that one variable suffices."""
-        return self is other or (
-            self.axis is other.axis and self.library is not None and self.value is other.value
-        )
+        if self is other or not (self.is_data or isinstance(self.value, Positions)):
+            return self is other
+        key, other_key = ((b.axis, b.size, b.library, b.dtype, b.device) for b in (self, other))
+        return self.value is other.value and key == other_key
+
+    @property
+    def is_data(self) -> bool:
+        """Whether the value is an array."""
+        return self.library is not None and not isinstance(self.value, Positions)
 
     def describe(self) -> str:
         role = {Axis.I: "i-variable", Axis.J: "j-variable"}.get(self.axis, "parameter")
         if isinstance(self.value, Placeholder):
             return f"{role} {self.value.position}: placeholder of dimension {self.dim}"
+        if isinstance(self.value, Positions):
+            return f"positions along {self.axis.letter}, {'any number' if self.size is None else self.size} of them"
         if self.library is None:
             return f"{role}: number {self.value}"
         return f"{role}: {self.library.name} array of shape {self.given}, {self.dtype}, on {self.device}"
@@ -161,6 +177,25 @@ def placeholder(position: int, dim: int, axis: int) -> Binding:
     return Binding(Placeholder(position), AXES[axis], dim, None, ())
 
 
+def positions(axis: Axis, size: int | None, like: Context) -> Binding:
+    """The positions along an axis, in the library, dtype and device of a context where nothing else tells them."""
+    if size is not None and size < 0:
+        raise ShapeError(f"The number of positions along {axis.letter} must be 0 or more but is {size}.")
+    library, dtype = like.library or NUMPY, like.dtype or "float64"
+    return Binding(
+        Positions.ALL,
+        axis,
+        1,
+        size,
+        () if size is None else (size,),
+        (),
+        library,
+        dtype,
+        like.device or "cpu",
+        True,
+    )
+
+
 @dataclass(frozen=True)
 class Context:
     """What all the data of a formula have in common."""
@@ -181,8 +216,9 @@ class Context:
 
 def context_of(bindings: tuple[Binding, ...], ranges: BlockRanges | None = None) -> Context:
     """Check that the data of a formula fit together."""
-    arrays = [b for b in bindings if b.library is not None]
-    fixed = [b for b in arrays if not b.is_flexible] or arrays[:1]
+    arrays = [b for b in bindings if b.is_data]
+    counts = [b for b in bindings if isinstance(b.value, Positions)]
+    fixed = [b for b in arrays if not b.is_flexible] or arrays[:1] or counts[:1]
     if len({(b.library, b.dtype, b.device) for b in fixed}) > 1:
         raise ArrayTypeError(
             "The variables of a formula must share one library, dtype and device, but these do not:\n"
@@ -192,8 +228,12 @@ def context_of(bindings: tuple[Binding, ...], ranges: BlockRanges | None = None)
     dtype = first.dtype if first.dtype in COMPUTED_IN or not fixed else "float64"
     batches = {b.batch_shape for b in arrays}
     batch_shape = batches.pop() if len(batches) == 1 else _broadcast_batches(arrays)
-    rows, columns = _common_size(arrays, Axis.I, "M"), _common_size(arrays, Axis.J, "N")
-    return Context(first.library, dtype, first.device, rows, columns, batch_shape, ranges)
+    sized = [*arrays, *(b for b in counts if b.size is not None)]
+    rows, columns = _common_size(sized, Axis.I, "M"), _common_size(sized, Axis.J, "N")
+    context = Context(first.library, dtype, first.device, rows, columns, batch_shape, ranges)
+    for count in counts:
+        _check_exact(count, rows if count.axis is Axis.I else columns, context)
+    return context
 
 
 def common_ranges(contexts: Iterable[Context]) -> BlockRanges | None:
@@ -206,6 +246,18 @@ def common_ranges(contexts: Iterable[Context]) -> BlockRanges | None:
                 "Give all of them the same `ranges`, or one of them only."
             )
     return found[0] if found else None
+
+
+LARGEST_COUNT = {"float32": 1 << 24, "float64": 1 << 53}  # integers up to there are exact
+
+
+def _check_exact(count: Binding, size: int | None, context: Context) -> None:
+    largest = LARGEST_COUNT[context.computed_in]
+    if size is not None and size > largest:
+        raise ArrayTypeError(
+            f"{context.computed_in} counts exactly to {largest} only, but the formula reads the {size} positions along "
+            f"{count.axis.letter}; convert the data to float64."
+        )
 
 
 def _common_size(arrays: list[Binding], axis: Axis, letter: str) -> int | None:
@@ -230,8 +282,11 @@ def _broadcast_batches(arrays: list[Binding]) -> tuple[int, ...]:
 def resolve(binding: Binding, context: Context) -> Array:
     """The array of a binding, (*batch, size, D), as kernels read it: in the formula's library and on its device."""
     library, dtype = context.library or NUMPY, context.computed_in
-    if binding.library is None:
-        return library.convert([[binding.value]], dtype, context.device)
+    if binding.library is None or isinstance(
+        binding.value, Positions
+    ):  # no formula reads the entry that stands for positions
+        value = 0.0 if isinstance(binding.value, Positions) else binding.value
+        return library.convert([[value]], dtype, context.device)
     if binding.is_flexible and (binding.library, binding.device) != (context.library, context.device):
         if binding.library is not library and binding.library.needs_gradient(binding.value):
             raise ArrayTypeError(

@@ -83,6 +83,24 @@ class TableMethods:
         """x limited to the interval [a, b]."""
     def where(self, other1: Any, other2: Any, /) -> LazyTensor:
         """x where the condition is not 0, else y."""
+    def dot(self, other: Any, /) -> LazyTensor:
+        """Inner product of x and y, also written ``x | y``."""
+    def sqnorm2(self) -> LazyTensor:
+        """Squared Euclidean norm."""
+    def norm2(self) -> LazyTensor:
+        """Euclidean norm; its gradient at 0 is 0."""
+    def sqdist(self, other: Any, /) -> LazyTensor:
+        """Squared Euclidean distance, |x - y|^2, by direct differences."""
+    def cross(self, other: Any, /) -> LazyTensor:
+        """Cross product of two vectors of dimension 3."""
+    def matvecmult(self, other: Any, /) -> LazyTensor:
+        """Matrix-vector product A y of the matrix A that x stores row by row."""
+    def vecmatmult(self, other: Any, /) -> LazyTensor:
+        """Vector-matrix product x A of the matrix A that y stores row by row."""
+    def tensorprod(self, other: Any, /) -> LazyTensor:
+        """All the products x_k y_l, row by row."""
+    def take(self, other: Any, /) -> LazyTensor:
+        """Component number y of x, rounded; NaN where there is none. Tables are looked up so."""
     def concat(self, other: Any, /) -> LazyTensor:
         """The components of x, then those of y."""
     def cbrt(self) -> LazyTensor:
@@ -109,22 +127,6 @@ class TableMethods:
         """max(x, 0)."""
     def gelu(self) -> LazyTensor:
         """x times the distribution function of a standard normal variable at x."""
-    def dot(self, other: Any, /) -> LazyTensor:
-        """Inner product of x and y, also written ``x | y``."""
-    def sqnorm2(self) -> LazyTensor:
-        """Squared Euclidean norm."""
-    def norm2(self) -> LazyTensor:
-        """Euclidean norm; its gradient at 0 is 0."""
-    def sqdist(self, other: Any, /) -> LazyTensor:
-        """Squared Euclidean distance, |x - y|^2, by direct differences."""
-    def cross(self, other: Any, /) -> LazyTensor:
-        """Cross product of two vectors of dimension 3."""
-    def matvecmult(self, other: Any, /) -> LazyTensor:
-        """Matrix-vector product A y of the matrix A that x stores row by row."""
-    def vecmatmult(self, other: Any, /) -> LazyTensor:
-        """Vector-matrix product x A of the matrix A that y stores row by row."""
-    def tensorprod(self, other: Any, /) -> LazyTensor:
-        """All the products x_k y_l, row by row."""
     def sum(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Sum of the F_ij."""
     def logsumexp(

@@ -7,6 +7,7 @@
 #define SYMBOLIC_MATRICES_REDUCTIONS_HPP
 
 #include "gamma.hpp"
+#include "lookup.hpp"
 
 namespace symbolic_matrices {
 

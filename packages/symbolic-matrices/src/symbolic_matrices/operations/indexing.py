@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..arrays import Array, Namespace
 from ..errors import ShapeError
-from .pointwise import REALS
+from .pointwise import REALS, multiply
 from .table import Operand, Operation, row
+from .vectors import one_hot
 
 
 def _extract_dim(dims: tuple[int, ...], start: int, length: int) -> int:
@@ -43,6 +44,25 @@ def _concat_reference(xp: Namespace, x: Array, y: Array) -> Array:
     return xp.concatenate(blocks, -1)
 
 
+def _take_statement(out: Operand, x: Operand, position: Operand) -> str:
+    return f"{out[0]} = take<{x.dim}>([&](int k) {{ return {x['k']}; }}, {position[0]});"
+
+
+def _take_reference(xp: Namespace, x: Array, position: Array) -> Array:
+    rounded = xp.round(position)
+    exists = (rounded >= 0) & (rounded < x.shape[-1])
+    leading = xp.broadcast_shapes(x.shape[:-1], position.shape[:-1])
+    places = xp.broadcast_to(xp.where(exists, rounded, xp.zeros_like(rounded)), (*leading, 1))
+    taken = xp.take_component(xp.broadcast_to(x, (*leading, x.shape[-1])), places)
+    return xp.where(exists, taken, xp.full_like(taken, float("nan")))
+
+
+def _take_dim(dims: tuple[int, ...]) -> int:
+    if dims[1] != 1:
+        raise ShapeError(f"take: the position must have dimension 1 but has dimension {dims[1]}.")
+    return 1
+
+
 # fmt: off
 extract: Operation = row(
     name="extract", doc="Components ``start`` to ``start + length - 1``.", domain=(REALS,), dims=(5,),
@@ -58,6 +78,12 @@ pad: Operation = row(
     domain=(REALS,), dims=(2,), attributes=(1, 5), dim=lambda dims, start, total: total, method=False,
     statement=_pad_statement, reference=_pad_reference,
     derivative=lambda g, x, start, total: (extract(g, attributes=(start, x.dim)),),
+)
+take: Operation = row(
+    name="take", doc="Component number y of x, rounded; NaN where there is none. Tables are looked up so.",
+    domain=(REALS, (-0.4, 3.4)), dims=(4, 1), dim=_take_dim, statement=_take_statement, reference=_take_reference,
+    smooth=False,
+    derivative=lambda g, x, position: (multiply(g, one_hot(position, attributes=(x.dim,))), None),
 )
 concat: Operation = row(
     name="concat", doc="The components of x, then those of y.", domain=(REALS, REALS), dims=(2, 3),

@@ -13,7 +13,7 @@ import torch
 
 from ..differentiation import gradients
 from ..execution import Request
-from ..expressions import Axis, Node, Variable, rebuild, variable, variables_of
+from ..expressions import Axis, Index, Node, Variable, index, rebuild, topological, variable, variables_of
 from ..operations.indexing import concat
 from ..reductions import Sum
 from .smooth import Launch, Tensors, Wanted, tangent_formula
@@ -26,13 +26,11 @@ def gradients_of_selection(
 ) -> dict[int, Tensor]:
     """The gradients that are wanted, by the position of their array, from the indices of the selected entries."""
     selection = _Selection.of(request, indices, upstream)
-    pairs = tuple(
-        selection.gather(v, arrays[v.index]) for v in _dense_variables(request.formula, len(arrays))
-    )
-    row_request = _selected_rows(request, request.formula, selection)
+    pairs = selection.pairs(request.formula, arrays)
+    row_request = _selected_rows(request, request.formula, selection, len(arrays))
     formula = row_request.formula
-    cotangent = variable(len(arrays), Axis.I, formula.dim)
-    asked = tuple(v for v in variables_of(formula) if wanted[v.index])
+    cotangent = variable(len(pairs), Axis.I, formula.dim)
+    asked = tuple(v for v in variables_of(formula) if v.index < len(arrays) and wanted[v.index])
     if not asked:
         return {}
     joined_formula = functools.reduce(concat, gradients(formula, cotangent, asked))
@@ -52,18 +50,16 @@ def tangent_of_selection(
     formula = tangent_formula(request.formula, len(arrays), tuple(tangents))
     data, dim = (*arrays, *tangents.values()), formula.dim
     selection = _Selection.of(request, indices, data[0].new_zeros(indices.shape))
-    pairs = tuple(selection.gather(v, data[v.index]) for v in _dense_variables(formula, len(data)))
-    (moved,) = launch(_selected_rows(request, formula, selection), pairs)
+    pairs = selection.pairs(formula, data)
+    (moved,) = launch(_selected_rows(request, formula, selection, len(data)), pairs)
     own_component = moved.reshape(*request.batch_shape, -1, dim, dim).diagonal(dim1=-2, dim2=-1)
     return torch.where(indices >= 0, own_component.reshape(indices.shape), 0.0)
 
 
-def _selected_rows(request: Request, formula: Node, selection: _Selection) -> Request:
-    """The values of a formula at the selected entries, one row per entry."""
-    sizes = (selection.entries, 1)
-    return replace(
-        request, formula=_along_rows(formula), reduction=Sum(), axis=Axis.J, sizes=sizes, ranges=None
-    )
+def _selected_rows(request: Request, formula: Node, selection: _Selection, count: int) -> Request:
+    """The values of a formula of ``count`` arrays at the selected entries, one row per entry."""
+    rows, sizes = _along_rows(formula, count), (selection.entries, 1)
+    return replace(request, formula=rows, reduction=Sum(), axis=Axis.J, sizes=sizes, ranges=None)
 
 
 def _dense_variables(formula: Node, count: int) -> list[Variable]:
@@ -72,9 +68,24 @@ def _dense_variables(formula: Node, count: int) -> list[Variable]:
     return [read.get(index, variable(index, Axis.PARAMETER, 1)) for index in range(count)]
 
 
-def _along_rows(formula: Node) -> Node:
-    """The same formula with every variable read at the same row, as for gathered pairs."""
-    return rebuild(formula, lambda n: variable(n.index, Axis.I, n.dim) if isinstance(n, Variable) else n)
+def _counted_axes(formula: Node) -> tuple[Axis, ...]:
+    """The axes whose positions the formula reads."""
+    return tuple(axis for axis in (Axis.I, Axis.J) if index(axis) in topological(formula))
+
+
+def _along_rows(formula: Node, count: int) -> Node:
+    """The same formula with every variable read at the same row, as for gathered pairs.
+
+    The positions i and j of a pair become data, which follow the ``count`` arrays.
+    """
+    counted = _counted_axes(formula)
+
+    def leaf(node: Node) -> Node:
+        if isinstance(node, Variable):
+            return variable(node.index, Axis.I, node.dim)
+        return variable(count + counted.index(node.axes), Axis.I, 1) if isinstance(node, Index) else node
+
+    return rebuild(formula, leaf)
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,18 @@ class _Selection:
     @property
     def entries(self) -> int:
         return int(self.positions.shape[-1])
+
+    def pairs(self, formula: Node, arrays: Tensors) -> Tensors:
+        """What the formula reads at each selected entry: variables, then i and j where it asks for them."""
+        variables = (self.gather(v, arrays[v.index]) for v in _dense_variables(formula, len(arrays)))
+        return (*variables, *(self._count(axis, arrays[0]) for axis in _counted_axes(formula)))
+
+    def _count(self, axis: Axis, like: Tensor) -> Tensor:
+        """The position along an axis of each selected entry: (*batch, entries, 1)."""
+        if axis is self.request.axis:
+            return self.positions[..., None].to(like.dtype)
+        rows = torch.arange(self.entries, device=like.device) // max(1, self.per_row)
+        return rows[:, None].to(like.dtype).expand(*self.positions.shape, 1)
 
     def gather(self, v: Variable, array: Tensor) -> Tensor:
         """The value of a variable at each selected entry: (*batch, entries, dim)."""
