@@ -24,6 +24,8 @@ from .operations import Operation
 class Options(TypedDict, total=False):
     backend: str
     ranges: Any
+    accumulate: str
+    out: Any
 
 class TableMethods:
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor: ...
@@ -52,7 +54,8 @@ def reduction_stub(row: ReductionRow) -> str:
     optional = "*, weight: Any = None, " if row.make is not None and row.weighted is not None else ""
     signature = f"self, {count}{needed}{AXES}, {optional}**options: Unpack[Options]"
     wrapped = signature if row.weighted is None else f"\n        {signature}\n    "
-    return f'    def {row.name}({wrapped}) -> Any:\n        """{row.doc}"""\n'
+    method = f'    def {row.name}({wrapped}) -> Any:\n        """{row.doc}"""\n'
+    return method + (f"    {row.alias} = {row.name}\n" if row.alias else "")
 
 
 def stub_text() -> str:

@@ -23,6 +23,10 @@ def dense_reduction(name: str, values: np.ndarray):
     nearest = np.take_along_axis(values, order, 1)
     one = {
         "sum": lambda: values.sum(1),
+        "mean": lambda: values.mean(1),
+        "count": lambda: np.count_nonzero(values, 1),
+        "any": lambda: values.any(1),
+        "all": lambda: values.all(1),
         "logsumexp": lambda: np.log(np.exp(values - values.max(1, keepdims=True)).sum(1)) + values.max(1),
         "min": lambda: values.min(1),
         "max": lambda: values.max(1),
@@ -50,9 +54,9 @@ def reduce(tensor: LazyTensor, name: str, axis: int, backend: str):
 def compare(outputs, expected, dtype: str) -> None:
     assert len(outputs) == len(expected)
     for actual, wanted in zip(outputs, expected, strict=True):
-        if wanted.dtype.kind == "i":
+        if wanted.dtype.kind in "ib":
             np.testing.assert_array_equal(actual, wanted)
-            assert actual.dtype == np.int64
+            assert actual.dtype == wanted.dtype
         else:
             assert_close(actual, wanted, dtype)
 
@@ -112,10 +116,11 @@ def test_no_columns(name, backend):
         with pytest.raises(EmptyReductionError, match=f"{name} over an axis of size 0"):
             reduce(tensor, name, 1, backend)
         return
-    identity = {"sum": 0, "logsumexp": -np.inf, "min": np.inf, "max": -np.inf, "Kmin": np.inf, "argKmin": -1}
+    identity = {"sum": 0, "logsumexp": -np.inf, "min": np.inf, "max": -np.inf, "Kmin": np.inf, "argKmin": -1,
+                "mean": np.nan, "count": 0, "any": False, "all": True}  # fmt: skip
     for output, part in zip(reduce(tensor, name, 1, backend), name.split("_"), strict=True):
         assert len(output) == 4
-        assert (output == identity[part]).all()
+        np.testing.assert_array_equal(output, np.full(output.shape, identity[part]))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -31,6 +31,14 @@ class FormulaError(SymbolicMatricesError, ValueError):
     """A formula given as a string that cannot be read: the message shows where."""
 
 
+class OptionError(SymbolicMatricesError, ValueError):
+    """An option of a reduction that does not exist, or an array ``out`` that cannot take its result."""
+
+
+class DifferentiationError(SymbolicMatricesError, RuntimeError):
+    """A derivative that is asked for where there is none."""
+
+
 class EmptyReductionError(SymbolicMatricesError, ValueError):
     """A reduction without identity, such as an arg-min, over an axis of size zero."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import operator
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,16 +20,15 @@ from .bindings import (
     describe_all,
     fill,
     placeholder,
-    resolve,
 )
 from .differentiation import gradients
-from .errors import ArrayTypeError, AxisError, ShapeError, UnknownReductionError
-from .execution import Request, execute
+from .errors import ArrayTypeError, AxisError, OptionError, ShapeError, UnknownReductionError
 from .expressions import Attributes, Axis, Node, Variable, call, renumber, transpose, variable
 from .operations import Operation
 from .operators import Operators, choose_axis
 from .printing import print_formula
-from .reductions import REDUCTIONS, Kind, Reduction, ReductionCall, Sum
+from .reducing import run
+from .reductions import REDUCTIONS, ReductionCall, Sum, choose_accumulate
 from .sparsity import BlockRanges, as_block_ranges
 
 
@@ -196,6 +194,8 @@ class LazyTensor(Operators):
         weight: Any = None,
         backend: str = "auto",
         ranges: Any = None,
+        accumulate: str = "auto",
+        out: Any = None,
     ) -> Any:
         """Reduce along i (``axis=0``, after the batch dimensions), along j (``axis=1``) or along the vector dimension.
 
@@ -209,6 +209,9 @@ class LazyTensor(Operators):
             that varies along the reduced axis.
         backend : "auto" (where the arrays live), "reference" or "cpu".
         ranges : a BlockRanges or KeOps' 6-tuple: the pairs (i, j) to visit, instead of those of ``self.ranges``.
+        accumulate : how terms are added up. "auto" compensates the rounding errors from one group of a few dozen terms
+            to the next; "kahan" does after every term; "float64" adds float32 terms in double precision.
+        out : an array, or a tuple of them for several outputs, that takes the result; not under autograd.
 
         Returns
         -------
@@ -221,15 +224,24 @@ class LazyTensor(Operators):
             )
         if ranges is not None:
             over = self._with_ranges(ranges)
-            return over.reduction(name, *arguments, axis=axis, dim=dim, weight=weight, backend=backend)
+            return over.reduction(
+                name,
+                *arguments,
+                axis=axis,
+                dim=dim,
+                weight=weight,
+                backend=backend,
+                accumulate=accumulate,
+                out=out,
+            )
         row, chosen = REDUCTIONS[name], choose_axis(axis, dim)
         if row.of_components is not None and chosen in (None, -1, self.ndim - 1):
             return self._apply(row.of_components)
         reduced = self._reduced_axis(name, chosen)
         formula = self if weight is None else self._weighted(name, weight, reduced)
         weight_dim = None if weight is None else formula._formula.dim - 1
-        call = ReductionCall(row(*arguments, weight_dim=weight_dim), reduced, row.finish, backend)
-        return formula._reduce(call)
+        reduction = row(*arguments, weight_dim=weight_dim).accumulating(choose_accumulate(accumulate))
+        return formula._reduce(ReductionCall(reduction, reduced, row.finish, backend), out)
 
     def _weighted(self, name: str, weight: Any, axis: Axis) -> LazyTensor:
         """The formula [F, weight]."""
@@ -242,30 +254,13 @@ class LazyTensor(Operators):
             weight = type(self)(columns, axis=AXES.index(axis))
         return self.concat(weight)
 
-    def _reduce(self, call: ReductionCall) -> Any:
-        reduction = call.reduction
-        reduction.check_dim(self._formula.dim)
+    def _reduce(self, call: ReductionCall, out: Any = None) -> Any:
+        call.reduction.check_dim(self._formula.dim)
         if any(isinstance(b.value, Placeholder) for b in self._bindings):
+            if out is not None:
+                raise OptionError("Give out to the reduction when it is called with its arrays.")
             return SymbolicReduction(self, call)
-        context = self._context
-        if context.library is None:
-            raise ArrayTypeError("A reduction needs at least one array, but this formula holds numbers only.")
-        sizes = (
-            1 if context.rows is None else context.rows,
-            1 if context.columns is None else context.columns,
-        )
-        request = Request(
-            self._formula, reduction, call.axis, sizes, context.batch_shape, context.library, context.computed_in,
-            context.device, call.backend, context.ranges,
-        )  # fmt: skip
-        if context.ranges is not None:
-            context.ranges.check_fits(*sizes)
-        outputs = _run(request, tuple(resolve(b, context) for b in self._bindings))
-        if call.finish is not None:
-            count = sizes[1] if call.axis is Axis.J else sizes[0]
-            outputs = (call.finish(context.library, outputs[0], count),)
-        if context.dtype != request.dtype:
-            outputs = _rounded(outputs, reduction, context)
+        outputs = run(self._formula, self._bindings, self._context, call, out)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _reduced_axis(self, name: str, axis: int | None) -> Axis:
@@ -315,7 +310,9 @@ class SymbolicReduction:
     def __init__(self, tensor: LazyTensor, call: ReductionCall) -> None:
         self._tensor, self._call = tensor, call
 
-    def __call__(self, *arguments: Any, backend: str | None = None, ranges: Any = None) -> Any:
+    def __call__(
+        self, *arguments: Any, backend: str | None = None, ranges: Any = None, out: Any = None
+    ) -> Any:
         """Arrays of shape (*batch, size, D) along i or j; numbers or arrays for parameters."""
         needed = 1 + max(b.value.position for b in self._tensor._bindings if isinstance(b.value, Placeholder))
         if len(arguments) != needed:
@@ -323,7 +320,7 @@ class SymbolicReduction:
         bindings = tuple(fill(binding, arguments) for binding in self._tensor._bindings)
         chosen = self._tensor.ranges if ranges is None else as_block_ranges(ranges)
         filled = self._tensor._make(self._tensor._formula, bindings, context_of(bindings, chosen))
-        return filled._reduce(replace(self._call, backend=backend or self._call.backend))
+        return filled._reduce(replace(self._call, backend=backend or self._call.backend), out)
 
     def __repr__(self) -> str:
         return f"{self._call.reduction.name} over {self._call.axis.letter} of {self._tensor!r}"
@@ -331,25 +328,6 @@ class SymbolicReduction:
 
 def _describe(value: Any) -> str:
     return print_formula(value._formula) if isinstance(value, LazyTensor) else repr(value)
-
-
-def _run(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Execute a reduction, under PyTorch as a differentiable function."""
-    assert request.library is not None
-    if request.library.name != "torch":
-        return execute(request, arrays)
-    # loaded on first use: it imports PyTorch, which only users of its tensors need to have
-    return importlib.import_module(".torch_bridge", __package__).reduce(request, arrays)
-
-
-def _rounded(outputs: tuple[Array, ...], reduction: Reduction, context: Context) -> tuple[Array, ...]:
-    """The values in the half precision of the data, which kernels do not compute in."""
-    library = context.library
-    assert library is not None
-    return tuple(
-        library.astype(output, context.dtype) if kind is Kind.VALUES else output
-        for output, kind in zip(outputs, reduction.kinds, strict=True)
-    )
 
 
 # ---------------------------------------------------------------------- how formulas are joined

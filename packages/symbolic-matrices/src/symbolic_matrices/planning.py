@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from .arrays import REAL_TYPES, RealType
 from .expressions import Axis, Node, Variable, transpose, variables_of
-from .reductions import Reduction
+from .reductions import Accumulate, Reduction
 from .simplification import simplify
 
 
@@ -46,5 +46,7 @@ def make_plan(formula: Node, reduction: Reduction, axis: Axis, dtype: str) -> Pl
     """Plan the reduction of a formula along ``axis`` (I or J) in the number format ``dtype``."""
     assert axis in (Axis.I, Axis.J)
     reduction.check_dim(formula.dim)
+    if dtype == "float64" and getattr(reduction, "accumulate", None) is Accumulate.FLOAT64:
+        reduction = reduction.accumulating(Accumulate.AUTO)  # no more than what is done anyway
     definition = reduction.prepared(formula if axis is Axis.J else transpose(formula))
     return Plan(simplify(definition), reduction, dtype, definition)

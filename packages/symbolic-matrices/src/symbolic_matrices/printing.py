@@ -243,7 +243,7 @@ def _most_columns(plan: Plan) -> int:
     text, held, running = (
         inlined_functions(plan.formula),
         _components_per_pair(plan),
-        math.prod(plan.output_shape),
+        math.prod(plan.output_shape) * plan.reduction.running_values,
     )
     if held > MOST_COMPONENTS or running > MOST_RUNNING_COMPONENTS:
         raise ShapeError(

@@ -84,4 +84,6 @@ for _operation in OPERATIONS.values():
     if _operation.method:
         setattr(TableMethods, _operation.name, _operation_method(_operation))
 for _row in REDUCTIONS.values():
-    setattr(TableMethods, _row.name, _documented(_method_of(_row), _row.name, _row.doc))
+    for _name in (_row.name, _row.alias):
+        if _name is not None:
+            setattr(TableMethods, _name, _documented(_method_of(_row), _name, _row.doc))

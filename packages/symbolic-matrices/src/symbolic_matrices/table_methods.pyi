@@ -11,6 +11,8 @@ from .operations import Operation
 class Options(TypedDict, total=False):
     backend: str
     ranges: Any
+    accumulate: str
+    out: Any
 
 class TableMethods:
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor: ...
@@ -129,29 +131,49 @@ class TableMethods:
         """x times the distribution function of a standard normal variable at x."""
     def sum(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Sum of the F_ij."""
+    sum_reduction = sum
+    def mean(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
+        """Mean of the F_ij; NaN over nothing."""
+    def count(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
+        """Number (int64) of the F_ij that are not 0, such as conditions that hold."""
+    def any(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
+        """Whether an F_ij is not 0, such as a condition that holds; False over nothing."""
+    def all(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
+        """Whether no F_ij is 0, such as a condition that fails; True over nothing."""
     def logsumexp(
         self, axis: int | None = None, dim: int | None = None, *, weight: Any = None, **options: Unpack[Options]
     ) -> Any:
         """log sum w_ij exp(F_ij), without overflow, with an optional weight; -inf over nothing."""
+    logsumexp_reduction = logsumexp
     def sumsoftmaxweight(
         self, weight: Any, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]
     ) -> Any:
         """sum exp(F_ij) w_ij / sum exp(F_ij), without overflow; 0 over nothing."""
+    sumsoftmaxweight_reduction = sumsoftmaxweight
     def min(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Smallest F_ij, component by component."""
+    min_reduction = min
     def max(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Largest F_ij, component by component."""
+    max_reduction = max
     def argmin(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Index (int64) of the smallest F_ij, the first of equal ones."""
+    argmin_reduction = argmin
     def argmax(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Index (int64) of the largest F_ij, the first of equal ones."""
+    argmax_reduction = argmax
     def min_argmin(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Smallest F_ij, and its index."""
+    min_argmin_reduction = min_argmin
     def max_argmax(self, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Largest F_ij, and its index."""
+    max_argmax_reduction = max_argmax
     def Kmin(self, K: int, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """The K smallest F_ij, in increasing order; (M, K) or (M, K, D)."""
+    Kmin_reduction = Kmin
     def argKmin(self, K: int, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """Indices (int64) of the K smallest F_ij, in increasing order of F_ij."""
+    argKmin_reduction = argKmin
     def Kmin_argKmin(self, K: int, axis: int | None = None, dim: int | None = None, **options: Unpack[Options]) -> Any:
         """The K smallest F_ij, and their indices."""
+    Kmin_argKmin_reduction = Kmin_argKmin

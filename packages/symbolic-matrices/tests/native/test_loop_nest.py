@@ -57,7 +57,7 @@ def test_sum(target: str, dtype: str, clouds: tuple[np.ndarray, np.ndarray]) -> 
 def test_logsumexp(target: str, dtype: str, clouds: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = clouds
     expected = logsumexp(-squared_distances(x, y))[:, None]
-    assert_close(run(load(MINUS_DISTANCE, "LogSumExp", dtype), x, y), expected)
+    assert_close(run(load(MINUS_DISTANCE, "LogSumExp<>", dtype), x, y), expected)
 
 
 def test_weighted_exponentials(dtype: str, clouds: tuple[np.ndarray, np.ndarray]) -> None:
@@ -108,7 +108,7 @@ def test_smallest_of_vectors(target: str, dtype: str) -> None:
     ("reduction", "empty"),
     [
         ("Sum<1>", 0.0),
-        ("LogSumExp", -np.inf),
+        ("LogSumExp<>", -np.inf),
         ("Extremum<1, Order::smallest, Outputs::both>", np.inf),
         ("Extremum<1, Order::largest, Outputs::both>", -np.inf),
         ("Smallest<3, 1, Outputs::both>", np.inf),
@@ -171,10 +171,17 @@ def test_float32_sums_of_many_columns_are_exact_to_1e_6() -> None:
     assert np.abs(result.values[:, 0] / expected - 1).max() < 1e-6
 
 
+@pytest.mark.parametrize("accumulate", ["Kahan", "InDouble"])
+def test_hard_sums_in_float32(target: str, accumulate: str) -> None:
+    column = np.array(([1e8] + [1.0] * 30 + [-1e8] + [1.0] * 10) * 20, "float32")[:, None]
+    result = run(load(COLUMN_VALUE, f"Sum<1, {accumulate}>", "float32"), np.zeros((70, 1), "float32"), column)
+    np.testing.assert_array_equal(result.values, 800.0)
+
+
 def test_infinite_and_missing_exponents(dtype: str) -> None:
     """log-sum-exp of -inf alone is -inf, of anything with +inf is +inf, and NaN stays."""
     rows = np.zeros((3, 1), dtype)
-    kernel = load(COLUMN_VALUE, "LogSumExp", dtype)
+    kernel = load(COLUMN_VALUE, "LogSumExp<>", dtype)
     big = 200.0
     cases = {
         -np.inf: [-np.inf] * 9,

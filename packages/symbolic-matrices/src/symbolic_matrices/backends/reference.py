@@ -14,6 +14,7 @@ from ..expressions import Axis, Call, Constant, Index, Node, Variable, topologic
 from ..operations import Operation
 from ..planning import Plan
 from ..problems import Problem
+from ..reductions import Kind
 
 BLOCK_ENTRIES = 1 << 21  # numbers of the largest temporary array: bounds memory, keeps blocks in cache
 
@@ -70,7 +71,10 @@ def _reduce_rows(plan: Plan, problem: Problem, rows: slice, columns: Iterable[sl
     for part in columns:
         block = evaluate(plan.definition, problem, rows, part)
         state = reduction.merge(library, state, reduction.absorb(library, block, part.start))
-    return reduction.finish(library, state)
+    return tuple(
+        library.astype(output, problem.dtype) if kind is Kind.VALUES else output
+        for output, kind in zip(reduction.finish(library, state), reduction.kinds, strict=True)
+    )
 
 
 def evaluate(formula: Node, problem: Problem, rows: slice, columns: slice) -> Array:

@@ -18,40 +18,85 @@ struct Values {
     SM_INLINE Pack<C>& operator[](int k) { return value[k]; }
 };
 
-// sum += term, where error keeps what the rounding lost (Knuth's two-sum).
-SM_INLINE void add_exactly(Vec& sum, Vec& error, Vec term) {
-    const Vec total = sum + term;
-    const Vec virtual_term = total - sum;
-    const Vec lost = (sum - (total - virtual_term)) + (term - virtual_term);
-    // Once the total is infinite or NaN there is no loss to speak of, and the difference above is NaN.
-    error = (total - total == REAL(0)) ? error + lost : splat(0);
-    sum = total;
-}
+// ---------------------------------------------------------------------------------------------------------------------
+// How terms are added up: a Tile takes the terms of one tile of columns, in registers where it fits, a Total the tiles.
+
+struct PlainSum {
+    Vec sum{};
+    SM_INLINE void add(Vec term) { sum += term; }
+    SM_INLINE void scale(Vec factor) { sum *= factor; }
+};
+
+// Keeps what the rounding lost (Knuth's two-sum), as if the sum had twice the digits.
+struct CompensatedSum {
+    Vec sum{}, error{};
+    SM_INLINE void add(Vec term) {
+        const Vec total = sum + term;
+        const Vec virtual_term = total - sum;
+        const Vec lost = (sum - (total - virtual_term)) + (term - virtual_term);
+        // Once the total is infinite or NaN there is no loss to speak of, and the difference above is NaN.
+        error = (total - total == REAL(0)) ? error + lost : splat(0);
+        sum = total;
+    }
+    SM_INLINE void add(const PlainSum& tile) { add(tile.sum); }
+    SM_INLINE void add(const CompensatedSum& other) {
+        add(other.sum);
+        error += other.error;
+    }
+    SM_INLINE void scale(Vec factor) {
+        sum *= factor;
+        error *= factor;
+    }
+    SM_INLINE Vec value() const { return sum + error; }
+};
+
+struct DoubleSum {
+    typedef double Wide __attribute__((vector_size(lanes * sizeof(double)), aligned(SM_VECTOR_BYTES)));
+    Wide sum{};
+    SM_INLINE void add(Vec term) { sum += __builtin_convertvector(term, Wide); }
+    SM_INLINE void add(const DoubleSum& other) { sum += other.sum; }
+    SM_INLINE void scale(Vec factor) { sum *= __builtin_convertvector(factor, Wide); }
+    SM_INLINE Vec value() const { return __builtin_convertvector(sum, Vec); }
+};
+
+// Plain sums within a tile, which is short; compensated across tiles.
+struct Automatic {
+    typedef PlainSum Tile;
+    typedef CompensatedSum Total;
+};
+struct Kahan {
+    typedef CompensatedSum Tile;
+    typedef CompensatedSum Total;
+};
+struct InDouble {
+    typedef DoubleSum Tile;
+    typedef DoubleSum Total;
+};
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Sum over the columns: plain sums within a tile, compensated across tiles.
+// Sum over the columns, and the count of those that are not 0.
 
-template <int dim>
+template <int dim, class Accumulate = Automatic>
 struct Sum {
     static constexpr int out_dim = dim;
     static constexpr bool reads_numbers = false;
 
     struct State {
-        Vec sum[dim], error[dim];
+        typename Accumulate::Total total[dim];
     };
 
     struct Tile {
-        Vec sum[dim];
-        SM_INLINE explicit Tile(State&) : sum{} {}
+        typename Accumulate::Tile sum[dim];
+        SM_INLINE explicit Tile(State&) {}
     };
 
     // Adds each value as soon as the formula assigns it: a wide value then never goes through memory.
     template <int C>
     struct Output {
         struct Slot {
-            Vec& sum;
+            typename Accumulate::Tile& sum;
             SM_INLINE void operator=(const Pack<C>& value) const {
-                SM_UNROLL for (int c = 0; c < C; ++c) sum += value.part[c];
+                SM_UNROLL for (int c = 0; c < C; ++c) sum.add(value.part[c]);
             }
         };
         Tile& tile;
@@ -62,17 +107,52 @@ struct Sum {
 
     static void identity(State& state) { state = State{}; }
     static void close(State& state, const Tile& tile) {
-        for (int k = 0; k < dim; ++k) add_exactly(state.sum[k], state.error[k], tile.sum[k]);
+        for (int k = 0; k < dim; ++k) state.total[k].add(tile.sum[k]);
     }
     static void merge(State& state, const State& other) {
-        for (int k = 0; k < dim; ++k) {
-            add_exactly(state.sum[k], state.error[k], other.sum[k]);
-            state.error[k] += other.error[k];
-        }
+        for (int k = 0; k < dim; ++k) state.total[k].add(other.total[k]);
     }
     template <class Writer>
     static void finish(const State& state, const Writer& writer) {
-        for (int k = 0; k < dim; ++k) writer.value(k, state.sum[k] + state.error[k]);
+        for (int k = 0; k < dim; ++k) writer.value(k, state.total[k].value());
+    }
+};
+
+template <int dim>
+struct Count {
+    static constexpr int out_dim = dim;
+    static constexpr bool reads_numbers = false;
+
+    struct State {
+        Bits count[dim];
+    };
+
+    struct Tile : State {
+        SM_INLINE explicit Tile(const State& state) : State(state) {}
+    };
+
+    template <int C>
+    struct Output {
+        struct Slot {
+            Bits& count;
+            SM_INLINE void operator=(const Pack<C>& value) const {
+                SM_UNROLL for (int c = 0; c < C; ++c) count -= value.part[c] != REAL(0);  // a mask is 0 or -1
+            }
+        };
+        Tile& tile;
+        SM_INLINE explicit Output(Tile& tile) : tile(tile) {}
+        SM_INLINE Slot operator[](int k) const { return Slot{tile.count[k]}; }
+        SM_INLINE void absorb(Integer) {}
+    };
+
+    static void identity(State& state) { state = State{}; }
+    static void close(State& state, const Tile& tile) { state = tile; }
+    static void merge(State& state, const State& other) {
+        for (int k = 0; k < dim; ++k) state.count[k] += other.count[k];
+    }
+    template <class Writer>
+    static void finish(const State& state, const Writer& writer) {
+        for (int k = 0; k < dim; ++k) writer.index(k, state.count[k]);
     }
 };
 
@@ -81,19 +161,19 @@ struct Sum {
 // both are brought up to date once for C columns. Exponents are subtracted before anything else rounds them: the
 // difference of large ones is exact.
 
-template <int weights>
+template <int weights, class Accumulate>
 struct ExponentialSums {
     static constexpr bool reads_numbers = false;
 
     struct State {
         Vec largest;  // finite: inf - inf would be NaN
-        Vec sum[1 + weights], error[1 + weights];
+        typename Accumulate::Total total[1 + weights];
     };
 
     struct Tile {
         Vec largest;
-        Vec sum[1 + weights];
-        SM_INLINE explicit Tile(State& state) : largest(state.largest), sum{} {}
+        typename Accumulate::Tile sum[1 + weights];
+        SM_INLINE explicit Tile(State& state) : largest(state.largest) {}
     };
 
     template <int C>
@@ -110,11 +190,12 @@ struct ExponentialSums {
             const Vec shrink = exp2((before - tile.largest) * log2_e);
             Vec term[C];
             SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp2((exponent[c] - tile.largest) * log2_e);
-            tile.sum[0] *= shrink;
-            SM_UNROLL for (int c = 0; c < C; ++c) tile.sum[0] += term[c];
+            tile.sum[0].scale(shrink);
+            SM_UNROLL for (int c = 0; c < C; ++c) tile.sum[0].add(term[c]);
             for (int k = 1; k <= weights; ++k) {
-                Vec sum = tile.sum[k] * shrink;
-                SM_UNROLL for (int c = 0; c < C; ++c) sum += term[c] * this->value[k].part[c];
+                typename Accumulate::Tile sum = tile.sum[k];
+                sum.scale(shrink);
+                SM_UNROLL for (int c = 0; c < C; ++c) sum.add(term[c] * this->value[k].part[c]);
                 tile.sum[k] = sum;
             }
         }
@@ -124,41 +205,41 @@ struct ExponentialSums {
         state = State{};
         state.largest = splat(-largest_number);
     }
-    // Adds sums that are relative to ``largest``, and returns the factor they were multiplied by.
-    static Vec add(State& state, Vec largest, const Vec (&sum)[1 + weights]) {
+    // Adds sums that are relative to another exponent.
+    template <class Addend>
+    static void add(State& state, Vec largest, const Addend (&sum)[1 + weights]) {
         const Vec before = state.largest;
         state.largest = larger(largest, before);
         const Vec shrink = exp2((before - state.largest) * log2_e);
         const Vec other_shrink = exp2((largest - state.largest) * log2_e);
         for (int k = 0; k <= weights; ++k) {
-            state.sum[k] *= shrink;
-            state.error[k] *= shrink;
-            add_exactly(state.sum[k], state.error[k], sum[k] * other_shrink);
+            Addend other = sum[k];
+            other.scale(other_shrink);
+            state.total[k].scale(shrink);
+            state.total[k].add(other);
         }
-        return other_shrink;
     }
     static void close(State& state, const Tile& tile) { add(state, tile.largest, tile.sum); }
-    static void merge(State& state, const State& other) {
-        const Vec shrink = add(state, other.largest, other.sum);
-        for (int k = 0; k <= weights; ++k) state.error[k] += other.error[k] * shrink;
-    }
-    static Vec total(const State& state, int k) { return state.sum[k] + state.error[k]; }
+    static void merge(State& state, const State& other) { add(state, other.largest, other.total); }
+    static Vec total(const State& state, int k) { return state.total[k].value(); }
     static Vec log_total(const State& state, int k) { return log(total(state, k)) + state.largest; }
 };
 
 // log sum_j exp(value[0])
-struct LogSumExp : ExponentialSums<0> {
+template <class Accumulate = Automatic>
+struct LogSumExp : ExponentialSums<0, Accumulate> {
+    typedef ExponentialSums<0, Accumulate> Sums;
     static constexpr int out_dim = 1;
     template <class Writer>
-    static void finish(const State& state, const Writer& writer) {
-        writer.value(0, log_total(state, 0));
+    static void finish(const typename Sums::State& state, const Writer& writer) {
+        writer.value(0, Sums::log_total(state, 0));
     }
 };
 
 // log sum_j exp(value[0]) value[1 + k]
-template <int weights>
-struct WeightedLogSumExp : ExponentialSums<weights> {
-    typedef ExponentialSums<weights> Sums;
+template <int weights, class Accumulate = Automatic>
+struct WeightedLogSumExp : ExponentialSums<weights, Accumulate> {
+    typedef ExponentialSums<weights, Accumulate> Sums;
     static constexpr int out_dim = weights;
     template <class Writer>
     static void finish(const typename Sums::State& state, const Writer& writer) {
@@ -167,9 +248,9 @@ struct WeightedLogSumExp : ExponentialSums<weights> {
 };
 
 // sum_j exp(value[0]) value[1 + k] / sum_j exp(value[0]), or 0 for a sum of nothing, then log sum_j exp(value[0])
-template <int weights>
-struct SumSoftmax : ExponentialSums<weights> {
-    typedef ExponentialSums<weights> Sums;
+template <int weights, class Accumulate = Automatic>
+struct SumSoftmax : ExponentialSums<weights, Accumulate> {
+    typedef ExponentialSums<weights, Accumulate> Sums;
     static constexpr int out_dim = weights + 1;
     template <class Writer>
     static void finish(const typename Sums::State& state, const Writer& writer) {

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..arrays import Array, ArrayLibrary
+from ..errors import OptionError
 from ..expressions import Axis
 from ..operations import Operation
 from ..operations import vectors as v
 from .extrema import Extremum, Order
 from .logsumexp import LogSumExp, SumSoftmax, WeightedLogSumExp
-from .monoid import Kind, Reduction, Returns, SelectingReduction, SmoothReduction, State
+from .monoid import Accumulate, Kind, Reduction, Returns, SelectingReduction, SmoothReduction, State
 from .nearest import Smallest
-from .sums import Sum
+from .sums import Count, Sum
 
-Finish = Callable[[ArrayLibrary, Array, int], Array]
+# From an output and the number of entries that it sums over, which is an array where rows differ.
+Finish = Callable[[ArrayLibrary, Array, Any], Array]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class ReductionRow:
     make : takes the number of neighbours where ``is_counted``; None where a weight is needed.
     weighted : takes the dimension of the weight, if the reduction accepts one: its formula is then [F, weight].
     of_components : the operation that does the same along the vector dimension, if there is one.
-    finish : what users see, from the output and the length of the reduced axis, where it is not the output itself.
+    finish : what users see, where it is not the output itself.
+    is_in_keops : whether programs written for KeOps may call it.
     """
 
     name: str
@@ -37,6 +41,12 @@ class ReductionRow:
     weighted: Callable[[int], Reduction] | None = None
     of_components: Operation | None = None
     finish: Finish | None = None
+    is_in_keops: bool = True
+
+    @property
+    def alias(self) -> str | None:
+        """KeOps' second name of its reductions."""
+        return f"{self.name}_reduction" if self.is_in_keops else None
 
     def __call__(self, *arguments: int, weight_dim: int | None = None) -> Reduction:
         if len(arguments) != int(self.is_counted):
@@ -73,9 +83,25 @@ def _weighted(kind: type[WeightedLogSumExp | SumSoftmax]) -> Callable[[int], Red
     return lambda dim: kind(weights=dim)
 
 
+def _divide(library: ArrayLibrary, total: Array, count: Any) -> Array:
+    """total / count, and NaN where the count is 0."""
+    if isinstance(count, int):
+        return total / (count or float("nan"))
+    divisor = library.astype(count, library.dtype_name(total))
+    return total / library.namespace.where(count > 0, divisor, float("nan") * divisor)
+
+
 # fmt: off
 _ROWS = (
     ReductionRow("sum", "Sum of the F_ij.", Sum, of_components=v.vector_sum),
+    ReductionRow("mean", "Mean of the F_ij; NaN over nothing.", Sum, is_in_keops=False,
+                 finish=_divide),
+    ReductionRow("count", "Number (int64) of the F_ij that are not 0, such as conditions that hold.", Count,
+                 is_in_keops=False),
+    ReductionRow("any", "Whether an F_ij is not 0, such as a condition that holds; False over nothing.", Count,
+                 is_in_keops=False, finish=lambda library, found, count: found > 0),
+    ReductionRow("all", "Whether no F_ij is 0, such as a condition that fails; True over nothing.", Count,
+                 is_in_keops=False, finish=lambda library, found, count: found == count),
     ReductionRow("logsumexp", "log sum w_ij exp(F_ij), without overflow, with an optional weight; -inf over nothing.",
                  LogSumExp, weighted=_weighted(WeightedLogSumExp)),
     ReductionRow("sumsoftmaxweight", "sum exp(F_ij) w_ij / sum exp(F_ij), without overflow; 0 over nothing.", None,
@@ -101,8 +127,20 @@ _ROWS = (
 # fmt: on
 REDUCTIONS: dict[str, ReductionRow] = {row.name: row for row in _ROWS}
 
+
+def choose_accumulate(name: str) -> Accumulate:
+    """The way to add up terms that an option names."""
+    if name not in _ACCUMULATE:
+        raise OptionError(f"accumulate must be one of {', '.join(map(repr, _ACCUMULATE))} but got {name!r}.")
+    return _ACCUMULATE[name]
+
+
+_ACCUMULATE = {choice.name.lower(): choice for choice in Accumulate}
+
 __all__ = [
     "REDUCTIONS",
+    "Accumulate",
+    "Count",
     "Extremum",
     "Kind",
     "LogSumExp",
@@ -118,4 +156,5 @@ __all__ = [
     "Sum",
     "SumSoftmax",
     "WeightedLogSumExp",
+    "choose_accumulate",
 ]

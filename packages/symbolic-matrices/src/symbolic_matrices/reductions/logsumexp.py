@@ -14,6 +14,7 @@ from ..expressions import Node, constant
 from ..operations import pointwise as p
 from ..operations import vectors as v
 from ..operations.indexing import concat, extract
+from .accumulation import running_sum
 from .monoid import SmoothReduction, State
 
 NOTHING = constant(float("-inf"))  # the exponent of a term that does not count
@@ -29,20 +30,26 @@ class ExponentialSums(SmoothReduction):
         return True
 
     def identity(self, library: ArrayLibrary, like: Array) -> State:
-        xp = library.namespace
-        return xp.full_like(like[..., :1], float("-inf")), xp.zeros_like(like)
+        nothing = like[..., None, :][..., :0, :]
+        lowest = library.namespace.full_like(like[..., :1], float("-inf"))
+        return lowest, *running_sum(self.accumulate).of(library, nothing)
 
     def absorb(self, library: ArrayLibrary, block: Array, first: int) -> State:
         xp = library.namespace
         exponents, weights = block[..., :1], block[..., 1:]
         largest = xp.amax(exponents, -2)
         terms = _shifted_exp(library, exponents, largest[..., None, :])
-        return largest, xp.concatenate((terms, terms * weights), -1).sum(-2)
+        weighted = xp.concatenate((terms, terms * weights), -1)
+        return largest, *running_sum(self.accumulate).of(library, weighted)
 
     def merge(self, library: ArrayLibrary, left: State, right: State) -> State:
-        largest = library.namespace.maximum(left[0], right[0])
-        terms = (s * _shifted_exp(library, m, largest) for m, s in (left, right))
-        return largest, sum(terms)
+        sums, largest = running_sum(self.accumulate), library.namespace.maximum(left[0], right[0])
+        scaled = (sums.scaled(s[1:], _shifted_exp(library, s[0], largest)) for s in (left, right))
+        return largest, *sums.merge(library, *scaled)
+
+    def totals(self, state: State) -> Array:
+        """[sum exp(f - m), sum exp(f - m) g]."""
+        return running_sum(self.accumulate).value(state[1:])
 
     @abc.abstractmethod
     def finish(self, library: ArrayLibrary, state: State) -> tuple[Array, ...]: ...
@@ -61,10 +68,10 @@ class LogSumExp(ExponentialSums):
             raise ShapeError(f"logsumexp needs a formula of dimension 1 but this one has dimension {dim}.")
 
     def spelling(self, dim: str) -> str:
-        return "LogSumExp"
+        return f"LogSumExp<{self.accumulate.value}>"
 
     def finish(self, library: ArrayLibrary, state: State) -> tuple[Array, ...]:
-        return (_log_total(library, *state),)
+        return (_log_total(library, state[0], self.totals(state)),)
 
     def cotangent(self, formula: Node, output: Node, upstream: Node) -> Node:
         return p.multiply(upstream, _share(formula, output))
@@ -95,10 +102,10 @@ class WeightedLogSumExp(ExponentialSums):
         return concat(p.add(exponent, penalty), weights)
 
     def spelling(self, dim: str) -> str:
-        return f"WeightedLogSumExp<{self.weights}>"
+        return f"WeightedLogSumExp<{self.weights}, {self.accumulate.value}>"
 
     def finish(self, library: ArrayLibrary, state: State) -> tuple[Array, ...]:
-        return (_log_total(library, state[0], state[1][..., 1:]),)
+        return (_log_total(library, state[0], self.totals(state)[..., 1:]),)
 
     def cotangent(self, formula: Node, output: Node, upstream: Node) -> Node:
         exponent, weights = _parts(formula)
@@ -123,11 +130,11 @@ class SumSoftmax(ExponentialSums):
         return (self.weights + 1,)
 
     def spelling(self, dim: str) -> str:
-        return f"SumSoftmax<{self.weights}>"
+        return f"SumSoftmax<{self.weights}, {self.accumulate.value}>"
 
     def finish(self, library: ArrayLibrary, state: State) -> tuple[Array, ...]:
-        xp = library.namespace
-        total, weighted = state[1][..., :1], state[1][..., 1:]
+        xp, totals = library.namespace, self.totals(state)
+        total, weighted = totals[..., :1], totals[..., 1:]
         average = xp.where(total == 0, xp.zeros_like(weighted), weighted / total)
         return (xp.concatenate((average, _log_total(library, state[0], total)), -1),)
 

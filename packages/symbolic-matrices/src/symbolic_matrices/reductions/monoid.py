@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..arrays import Array, ArrayLibrary
 from ..expressions import Node
@@ -34,6 +34,18 @@ class Returns(enum.Enum):
     def kinds(self) -> tuple[Kind, ...]:
         chosen = {Returns.VALUES: (Kind.VALUES,), Returns.INDICES: (Kind.INDICES,)}
         return chosen.get(self, (Kind.VALUES, Kind.INDICES))
+
+
+class Accumulate(enum.Enum):
+    """How terms are added up. The values are the C spelling.
+
+    ``AUTO`` adds a few dozen terms plainly, and compensates across these groups; ``KAHAN`` compensates every addition;
+    ``FLOAT64`` adds in double precision.
+    """
+
+    AUTO = "Automatic"
+    FLOAT64 = "InDouble"
+    KAHAN = "Kahan"
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,15 @@ class Reduction(abc.ABC):
         """Raise a ShapeError if the formula's dimension does not suit this reduction."""
         return None
 
+    def accumulating(self, accumulate: Accumulate) -> Reduction:
+        """The same reduction with its terms added up in another way, if it adds anything."""
+        return self
+
+    @property
+    def running_values(self) -> int:
+        """How many numbers a kernel keeps per component of the output while columns go by."""
+        return 1
+
     def prepared(self, formula: Node) -> Node:
         """The formula that is evaluated, where it differs from the one that is differentiated."""
         return formula
@@ -95,8 +116,18 @@ class Reduction(abc.ABC):
         """The outputs, in the order of ``kinds``."""
 
 
+@dataclass(frozen=True)
 class SmoothReduction(Reduction):
-    """A reduction that is a smooth function of all the values."""
+    """A reduction that is a smooth function of all the values: it adds up terms."""
+
+    accumulate: Accumulate = Accumulate.AUTO
+
+    def accumulating(self, accumulate: Accumulate) -> SmoothReduction:
+        return replace(self, accumulate=accumulate)
+
+    @property
+    def running_values(self) -> int:
+        return 1 if self.accumulate is Accumulate.AUTO else 2
 
     @property
     def cotangent_reads_output(self) -> bool:

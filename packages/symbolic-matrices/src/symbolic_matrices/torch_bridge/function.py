@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 from ..execution import Request, execute
 from ..expressions import Axis
-from ..reductions import Returns, SelectingReduction, SmoothReduction
+from ..reductions import Kind, Returns, SelectingReduction, SmoothReduction
 from .selection import gradients_of_selection, tangent_of_selection
 from .smooth import Tensors, Wanted, gradients_of_smooth, tangent_of_smooth
 
@@ -115,25 +115,25 @@ def _gradients(
 ) -> dict[int, Tensor]:
     """The gradients that are wanted, by the position of their array; ``kept`` is what the forward pass saved beside."""
     reduction = request.reduction
+    if Kind.VALUES not in reduction.kinds:
+        return {}
     if _is_empty(request):
         return {k: torch.zeros_like(array) for k, array in enumerate(arrays) if wanted[k]}
     if isinstance(reduction, SmoothReduction):
         return gradients_of_smooth(request, arrays, kept, upstream, wanted, reduce)
     assert isinstance(reduction, SelectingReduction)
-    if reduction.returns is Returns.INDICES:
-        return {}
     return gradients_of_selection(request, arrays, kept[0], upstream, wanted, reduce)
 
 
 def _tangent(request: Request, arrays: Tensors, kept: Tensors, tangents: dict[int, Tensor]) -> Tensor | None:
     """The tangent of the values, from those of the arrays that have one, by their position."""
     reduction = request.reduction
+    if Kind.VALUES not in reduction.kinds:
+        return None
     if _is_empty(request):
         rows = request.sizes[0] if request.axis is Axis.J else request.sizes[1]
         return arrays[0].new_zeros((*request.batch_shape, rows, *reduction.output_shape(request.formula.dim)))
     if isinstance(reduction, SmoothReduction):
         return tangent_of_smooth(request, arrays, kept, tangents, reduce)
     assert isinstance(reduction, SelectingReduction)
-    if reduction.returns is Returns.INDICES:
-        return None
     return tangent_of_selection(request, arrays, kept[0], tangents, reduce)

@@ -58,11 +58,11 @@ def gradients_of_smooth(
     request: Request, arrays: Tensors, kept: Tensors, upstream: Tensor, wanted: Wanted, launch: Launch
 ) -> dict[int, Tensor]:
     """The gradients that are wanted, by the position of their array; ``kept`` holds the output if it is needed."""
-    assert isinstance(request.reduction, SmoothReduction)
-    data = (*arrays, upstream, *kept)
+    reduction, data = request.reduction, (*arrays, upstream, *kept)
+    assert isinstance(reduction, SmoothReduction)
     found: dict[int, Tensor] = {}
-    for kernel in _gradient_kernels(request.formula, request.reduction, request.axis, wanted):
-        own = replace(request, formula=kernel.formula, reduction=Sum(), axis=kernel.axis)
+    for kernel in _gradient_kernels(request.formula, reduction, request.axis, wanted):
+        own = replace(request, formula=kernel.formula, reduction=Sum(reduction.accumulate), axis=kernel.axis)
         (joined,) = launch(own, data)
         parts = joined.split([v.dim for v in kernel.variables], dim=-1)
         for v, part in zip(kernel.variables, parts, strict=True):
@@ -95,4 +95,4 @@ def tangent_of_smooth(
         output.dim,
         tangent_formula(request.formula, len(arrays), tuple(tangents)),
     )
-    return launch(replace(request, formula=formula, reduction=Sum()), (*data, *kept))[0]
+    return launch(replace(request, formula=formula, reduction=Sum(reduction.accumulate)), (*data, *kept))[0]

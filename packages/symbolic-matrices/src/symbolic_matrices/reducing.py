@@ -1,0 +1,67 @@
+"""Owns the way from a formula and its data to the arrays that a user gets: run, finish, round, write."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import Any
+
+from .arrays import Array
+from .bindings import Binding, Context, resolve
+from .errors import ArrayTypeError
+from .execution import Request, execute
+from .expressions import Axis, Node, constant
+from .outputs import write
+from .reductions import Count, Kind, Reduction, ReductionCall
+
+
+def run(
+    formula: Node, bindings: tuple[Binding, ...], context: Context, call: ReductionCall, out: Any
+) -> tuple[Array, ...]:
+    """The outputs of a reduction, written to ``out`` if it is given."""
+    request = _request(formula, context, call)
+    arrays = tuple(resolve(binding, context) for binding in bindings)
+    outputs = launch(request, arrays)
+    if call.finish is not None:
+        outputs = (call.finish(request.library, outputs[0], _visited(request)),)
+    if context.dtype != request.dtype:
+        outputs = _rounded(outputs, call.reduction, context)
+    return outputs if out is None else write(outputs, out, arrays, request.library)
+
+
+def _request(formula: Node, context: Context, call: ReductionCall) -> Request:
+    if context.library is None:
+        raise ArrayTypeError("A reduction needs at least one array, but this formula holds numbers only.")
+    rows, columns = (1 if size is None else size for size in (context.rows, context.columns))
+    if context.ranges is not None:
+        context.ranges.check_fits(rows, columns)
+    return Request(
+        formula, call.reduction, call.axis, (rows, columns), context.batch_shape, context.library, context.computed_in,
+        context.device, call.backend, context.ranges,
+    )  # fmt: skip
+
+
+def launch(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Execute a reduction, under PyTorch as a differentiable function."""
+    if request.library.name != "torch":
+        return execute(request, arrays)
+    # loaded on first use: it imports PyTorch, which only users of its tensors need to have
+    return importlib.import_module(".torch_bridge", __package__).reduce(request, arrays)
+
+
+def _visited(request: Request) -> Any:
+    """How many entries each output sums over: a number, or an array where the matrix is block-sparse."""
+    if request.ranges is None:
+        return request.sizes[1] if request.axis is Axis.J else request.sizes[0]
+    counting = replace(request, formula=constant(1.0), reduction=Count(), batch_shape=())
+    return execute(counting, ())[0]
+
+
+def _rounded(outputs: tuple[Array, ...], reduction: Reduction, context: Context) -> tuple[Array, ...]:
+    """The values in the half precision of the data, which kernels do not compute in."""
+    library = context.library
+    assert library is not None
+    return tuple(
+        library.astype(output, context.dtype) if kind is Kind.VALUES else output
+        for output, kind in zip(outputs, reduction.kinds, strict=True)
+    )
