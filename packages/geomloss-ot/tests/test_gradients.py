@@ -39,6 +39,41 @@ def test_sinkhorn(p, reach, debias, backend):
     assert gradgradcheck(function, _inputs(1), fast_mode=True)
 
 
+@pytest.mark.parametrize("kind", ["tv", "partial"])
+@pytest.mark.parametrize("debias", [True, False])
+def test_penalties_with_kinks(kind, debias):
+    loss = SamplesLoss(blur=0.3, reach=(0.25, 0.5), unbalanced_type=kind, debias=debias, tol=1e-13)
+    function = _normalised(loss, balanced=False)
+    held = solve_sample(
+        *(t.detach() for t in _inputs(1)), reg=0.18, unbalanced=(0.125, 0.5), unbalanced_type=kind
+    )
+    assert (held.potential_a.abs() == 0.125).any() or (held.potential_b == 0.5).any()
+    assert gradcheck(function, _inputs(1), fast_mode=True)
+    assert gradgradcheck(function, _inputs(1), fast_mode=True)
+
+
+def test_ranges():
+    def function(x, y, a, b):
+        options = {
+            "reg": 0.2,
+            "unbalanced": ((0.7, 1.1), (0.8, 1.2)),
+            "unbalanced_type": "range",
+            "tol": 1e-13,
+        }
+        return solve_sample(x, y, a, b, debias=True, **options).value
+
+    assert gradcheck(function, _inputs(1), fast_mode=True)
+    assert gradgradcheck(function, _inputs(1), fast_mode=True)
+
+
+@pytest.mark.parametrize("metric", ["cityblock", "geodesic sphere"])
+def test_costs(metric):
+    def function(x, y, a, b):
+        return solve_sample(x, y, a.softmax(-1), b.softmax(-1), metric=metric, reg=0.2, tol=1e-13).value
+
+    assert gradcheck(function, _inputs(1), fast_mode=True)
+
+
 def test_batches():
     function = _normalised(SamplesLoss(blur=0.4, tol=1e-13), balanced=True)
     assert gradcheck(function, _inputs(2, 1), fast_mode=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, linprog
 
 from geomloss_ot import solve, solve_sample
 
@@ -140,3 +140,106 @@ def test_unbalanced_matrix_agrees_with_pot():
         a, b, costs, 0.05, 0.3, reg_type="kl", stopThr=1e-13, numItermax=100000
     )
     np.testing.assert_allclose(ours.plan, theirs, rtol=1e-6, atol=1e-10)
+
+
+def _small_problem(mass_b=1.3):
+    rng = np.random.default_rng(6)
+    costs, a, b = rng.uniform(size=(8, 10)), rng.uniform(size=8) + 0.1, rng.uniform(size=10) + 0.1
+    return costs, a / a.sum(), mass_b * b / b.sum()
+
+
+def _linear_program(costs, a, b, kind, strengths):
+    """Optimal value without entropy: the plan, then what is destroyed and created on each side."""
+    n, m = costs.shape
+    marginals = np.zeros((n + m, n * m))
+    for k in range(n):
+        marginals[k, k * m : (k + 1) * m] = 1
+    for k in range(m):
+        marginals[n + k, k::m] = 1
+    target = np.concatenate([a, b])
+    if kind == "range":
+        low, high = (
+            np.concatenate([s[k] * w for s, w in zip(strengths, (a, b), strict=True)]) for k in (0, 1)
+        )
+        constraints = {"A_ub": np.vstack([marginals, -marginals]), "b_ub": np.concatenate([high, -low])}
+        return linprog(costs.ravel(), **constraints).fun
+    price = np.concatenate([np.full(n, strengths[0]), np.full(m, strengths[1])])
+    slack = np.eye(n + m)
+    created = (price, -slack) if kind == "tv" else (price[:0], slack[:, :0])
+    objective = np.concatenate([costs.ravel(), price, created[0]])
+    return linprog(objective, A_eq=np.hstack([marginals, slack, created[1]]), b_eq=target).fun
+
+
+@pytest.mark.parametrize(
+    ("kind", "strengths"),
+    [
+        ("tv", (0.1, 0.1)),
+        ("tv", (0.05, 0.6)),
+        ("partial", (0.1, 0.1)),
+        ("partial", (0.3, 0.05)),
+        ("range", ((0.7, 1.1), (0.5, 0.9))),
+        ("range", ((1.0, 1.2), (0.2, 1.0))),
+    ],
+)
+def test_linear_penalties_at_small_temperature_are_linear_programs(kind, strengths):
+    costs, a, b = _small_problem()
+    result = solve(
+        costs, a, b, reg=1e-3, unbalanced=strengths, unbalanced_type=kind, tol=1e-4, max_iter=20_000
+    )
+    assert result.status == "converged"
+    assert float(result.value) == pytest.approx(_linear_program(costs, a, b, kind, strengths), abs=5e-3)
+
+
+@pytest.mark.parametrize("strength", [0.08, 0.4])
+def test_total_variation_agrees_with_pot(strength):
+    ot = pytest.importorskip("ot")
+    costs, a, b = _small_problem()
+    ours = solve(costs, a, b, reg=0.05, unbalanced=strength, unbalanced_type="tv", tol=1e-11)
+    theirs = ot.unbalanced.lbfgsb_unbalanced(
+        a,
+        b,
+        costs,
+        0.05,
+        strength,
+        c=a[:, None] * b,
+        reg_div="kl",
+        regm_div="tv",
+        numItermax=20_000,
+        stopThr=1e-15,
+    )
+
+    def objective(plan):
+        outer = a[:, None] * b
+        entropy = plan * np.log(np.where(plan > 0, plan, 1) / outer) - plan + outer
+        variation = np.abs(plan.sum(1) - a).sum() + np.abs(plan.sum(0) - b).sum()
+        return (plan * costs + 0.05 * entropy).sum() + strength * variation
+
+    assert float(ours.value) == pytest.approx(objective(ours.plan), rel=1e-8)
+    assert objective(ours.plan) <= objective(theirs) + 1e-12
+    assert objective(theirs) == pytest.approx(
+        float(ours.value), rel=0.05
+    )  # a descent stops next to the kinks
+
+
+def test_two_far_diracs_destroy_their_mass():
+    x, y = np.array([[0.0]]), np.array([[1.0], [9.0]])
+    a, b = np.array([0.5]), np.array([0.5, 0.5])
+    options = {"reg": 1e-3, "unbalanced": 2.0, "tol": 1e-8}
+    partial = solve_sample(x, y, a, b, unbalanced_type="partial", **options)
+    np.testing.assert_allclose(partial.marginal_b, [0.5, 0.0], atol=1e-8)
+    assert float(partial.value) == pytest.approx(0.5 * 1.0 + 2.0 * 0.5, abs=2e-3)
+
+
+def test_sphere_cost_is_the_angle():
+    angles = np.array([0.0, 1e-6, 0.3, 2.0, np.pi - 1e-6])
+    x, y = np.array([[2.0, 0.0]]), 3 * np.stack([np.cos(angles), np.sin(angles)], 1)
+    for lazy in (True, False):
+        geometry = solve_sample(
+            x, y, metric="geodesic sphere", reg=1.0, lazy=lazy
+        ).divergence.ab.problem.geometry
+        density = geometry.density(1.0, np.zeros(1), np.zeros(5))
+        np.testing.assert_allclose(-np.log(density)[0], angles, rtol=1e-9, atol=1e-15)
+        values = geometry.apply_plan_cost(
+            1.0, np.zeros(1), np.zeros(5), np.array([[0], [1e6], [0], [0], [0]])
+        )
+        assert values.item() == pytest.approx(1.0, rel=1e-5)

@@ -10,7 +10,18 @@ from geomloss_ot import acceleration
 from geomloss_ot.annealing import epsilon_schedule
 from geomloss_ot.costs import COSTS
 from geomloss_ot.geometries import MatrixGeometry, PointGeometry
-from geomloss_ot.penalties import Balanced, KullbackLeibler, find_penalty
+from geomloss_ot.measures import Measure
+from geomloss_ot.penalties import Balanced, KullbackLeibler, Partial, Range, TotalVariation, find_penalty
+from geomloss_ot.translations import best_translation
+
+PENALTIES = [
+    Balanced(),
+    KullbackLeibler(0.7),
+    TotalVariation(0.35),
+    Partial(0.35),
+    Range(0.6, 1.4),
+    Range(0.0, 1.0),
+]
 
 
 @pytest.mark.parametrize(("start", "epsilon", "ratio"), [(7.0, 0.3, 0.5), (1.0, 0.25, 0.5), (5.0, 0.1, 0.81)])
@@ -28,32 +39,76 @@ def test_schedule_without_annealing(start):
     assert epsilon_schedule(start, 1.0, 0.5) == (1.0,)
 
 
-@pytest.mark.parametrize("penalty", [Balanced(), KullbackLeibler(0.7)])
-def test_proximal_step_maximises_the_dual(penalty):
-    softmin, epsilon = 0.4, 0.3
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("softmin", [-1.1, -0.3, 0.02, 0.2, 1.3])
+def test_proximal_step_maximises_the_dual(penalty, softmin):
+    epsilon = 0.3
+    lowest = -penalty.strength if isinstance(penalty, TotalVariation) else -3.0
 
     def minus_dual(f):
-        potential = np.array(f)
-        return -float(penalty.dual(potential)) + epsilon * np.exp((f - softmin) / epsilon)
+        return -float(penalty.dual(np.array(f))) + epsilon * np.exp((f - softmin) / epsilon)
 
-    best = minimize_scalar(minus_dual, bounds=(-3, 3), method="bounded", options={"xatol": 1e-10}).x
+    best = minimize_scalar(minus_dual, bounds=(lowest, 3), method="bounded", options={"xatol": 1e-10}).x
     assert float(penalty.proximal(np.array(softmin), epsilon)) == pytest.approx(best, abs=1e-6)
 
 
-@pytest.mark.parametrize("penalty", [Balanced(), KullbackLeibler(0.7)])
+@pytest.mark.parametrize("penalty", PENALTIES)
 def test_derivatives_of_the_dual(penalty):
-    f, step = np.linspace(-1, 1, 7), 1e-5
+    f, step = np.linspace(-0.33, 1, 8), 1e-5  # off the kinks
     slope = (penalty.dual(f + step) - penalty.dual(f - step)) / (2 * step)
-    np.testing.assert_allclose(penalty.dual_slope(f), slope, rtol=1e-8)
-    curvature = (penalty.dual_slope(f + step) - penalty.dual_slope(f - step)) / (2 * step)
-    np.testing.assert_allclose(penalty.dual_curvature(f), curvature, rtol=1e-8)
+    np.testing.assert_allclose(penalty.dual_slope(f), slope, rtol=1e-8, atol=1e-8)
+    np.testing.assert_array_equal(penalty.nearest_slope(f, np.full(8, 0.9)), penalty.dual_slope(f))
+    below = f[f < 0.35] if isinstance(penalty, (TotalVariation, Partial)) else f
+    curvature = (penalty.dual_slope(below + step) - penalty.dual_slope(below - step)) / (2 * step)
+    np.testing.assert_allclose(penalty.dual_curvature(below), curvature, rtol=1e-8, atol=1e-8)
 
 
-def test_primal_penalty_is_the_conjugate_of_the_dual():
-    penalty = KullbackLeibler(0.7)
-    for ratio in (0.2, 1.0, 2.5):
-        best = minimize_scalar(lambda f, r=ratio: r * f - float(penalty.dual(np.array(f)))).fun
-        assert float(penalty.primal(np.array(ratio))) == pytest.approx(-best, abs=1e-7)
+def test_slopes_at_kinks():
+    """Any slope between those of both sides is right: the nearest to the one that is found makes no error."""
+    ratio = np.array([0.2, 0.8, 1.7])
+    np.testing.assert_allclose(TotalVariation(0.5).nearest_slope(np.full(3, 0.5), ratio), [0.2, 0.8, 1.0])
+    np.testing.assert_allclose(TotalVariation(0.5).nearest_slope(np.full(3, -0.5), ratio), [1.0, 1.0, 1.7])
+    np.testing.assert_allclose(Partial(0.5).nearest_slope(np.full(3, 0.5), ratio), [0.2, 0.8, 1.0])
+    np.testing.assert_allclose(Range(0.5, 1.2).nearest_slope(np.zeros(3), ratio), [0.5, 0.8, 1.2])
+    for penalty, kink in ((TotalVariation(0.5), 0.5), (Partial(0.5), 0.5), (Range(0.5, 1.2), 0.0)):
+        assert penalty.dual_curvature(np.array([kink])) == -np.inf
+
+
+@pytest.mark.parametrize("penalty", PENALTIES[1:])
+def test_primal_penalty_is_the_conjugate_of_the_dual(penalty):
+    lowest = -penalty.strength if isinstance(penalty, TotalVariation) else -20.0
+    for ratio in (0.7, 1.0, *(() if penalty.ratio_bounds[1] < 1.3 else (1.3,))):
+        best = minimize_scalar(
+            lambda f, r=ratio: r * f - float(penalty.dual(np.array(f))),
+            bounds=(lowest, 20.0),
+            method="bounded",
+        ).fun
+        assert float(penalty.primal(np.array(ratio))) == pytest.approx(-best, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "pair", [(p, q) for p in PENALTIES for q in PENALTIES if (p, q) != (Balanced(), Balanced())][1::3]
+)
+def test_best_translation(pair):
+    """No other constant gives a higher dual objective."""
+    rng = np.random.default_rng(0)
+    sides = []
+    for penalty, size in zip(pair, (5, 7), strict=True):
+        potential = penalty.proximal(rng.normal(size=(2, size)), 0.1)
+        sides.append((Measure(rng.uniform(size=(2, size))), penalty, potential))
+
+    def gain(t):
+        (a, penalty_a, f), (b, penalty_b, g) = sides
+        steep = [penalty_a.dual_slope(f + t), penalty_b.dual_slope(g - t)]
+        if max(np.max(slope) for slope in steep) > 1e10:
+            return np.full(2, -np.inf)
+        return a.integrate(penalty_a.dual(f + t)) + b.integrate(penalty_b.dual(g - t))
+
+    best = best_translation(*sides)
+    assert best.shape == (2, 1)
+    reached = gain(best)
+    for t in np.linspace(-2, 2, 81):
+        assert (gain(t) <= reached + 1e-6).all()
 
 
 def test_strong_penalties_tend_to_balanced_transport():

@@ -190,3 +190,14 @@ def test_masses_that_hardly_feel_each_other():
     assert result.status == "converged"
     # A fifth of the mass goes over three units; entropy lets it choose where to start from and end.
     assert float(result.value_linear) == pytest.approx(0.2 * 9, rel=0.05)
+
+
+@pytest.mark.parametrize("unbalanced", [(0.6, 0.05), (0.3, 0.05)])
+def test_extrapolations_out_of_the_domain_of_the_dual(unbalanced):
+    """Total variation bounds potentials: an extrapolation that leaves the bounds neither stops nor fools the loop."""
+    rng = np.random.default_rng(6)
+    costs, a, b = rng.uniform(size=(8, 10)), rng.uniform(size=8) + 0.1, rng.uniform(size=10) + 0.1
+    options = {"reg": 2e-3, "unbalanced": unbalanced, "unbalanced_type": "tv", "tol": 1e-4}
+    result = solve(costs, a / a.sum(), 1.3 * b / b.sum(), **options)
+    assert result.status == "converged"
+    assert float(result.certificate.duality_gap) < 1e-4

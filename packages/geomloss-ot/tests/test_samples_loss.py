@@ -118,6 +118,25 @@ def test_diameter_and_scaling_only_change_the_path(clouds):
     torch.testing.assert_close(values[2], values[0], rtol=1e-4, atol=1e-7)
 
 
+def test_labels_do_not_change_the_loss(clouds):
+    x, y = clouds
+    a, b = torch.full((30,), 1 / 30), torch.full((40,), 1 / 40)
+    l_x, l_y = (x[:, 0] > 0.5).int(), (y[:, 0] > 0.5).int()
+    torch.testing.assert_close(SamplesLoss()(l_x, a, x, l_y, b, y), SamplesLoss()(x, y))
+    with pytest.raises(ValueError, match=r"backend='online'.*labels"):
+        SamplesLoss(backend="online")(l_x, a, x, l_y, b, y)
+
+
+def test_reaches_of_both_sides(clouds):
+    x, y = (t.double() for t in clouds)
+    options = {"blur": 0.1, "debias": False, "tol": 1e-9}
+    for kind in ("kl", "tv", "partial"):
+        pair = SamplesLoss(reach=(0.2, None), unbalanced_type=kind, **options)(x, y)
+        squared = solve_sample(x, y, blur=0.1, reach=(0.2, None), unbalanced_type=kind, tol=1e-9)
+        torch.testing.assert_close(2 * pair, squared.value)
+        assert float(pair) < float(SamplesLoss(**options)(x, y))
+
+
 def test_verbose_shows_temperature_and_error(clouds, capsys):
     SamplesLoss(verbose=True)(*clouds)
     lines = capsys.readouterr().out.splitlines()
@@ -169,7 +188,8 @@ def _ones(*shape, dtype=torch.float32):
         ((0 * _ones(3), _ones(3, 2), _ones(3), _ones(3, 2)), "total mass zero"),
         ((_ones(3) * float("inf"), _ones(3, 2), _ones(3), _ones(3, 2)), "a holds NaN or infinite"),
         ((_ones(3), _ones(3, 2), 2 * _ones(3), _ones(3, 2)), "equal masses"),
-        (tuple(_ones(3) for _ in range(6)), "labels"),
+        ((_ones(2), _ones(3), _ones(3, 2), _ones(3), _ones(3), _ones(3, 2)), r"l_x has shape \(2,\)"),
+        ((0.5 * _ones(3), _ones(3), _ones(3, 2), _ones(3), _ones(3), _ones(3, 2)), "whole numbers"),
         (([[1.0]], [[2.0]]), "received a list"),
     ],
 )

@@ -71,19 +71,35 @@ def test_results_are_frozen_and_show_their_status(problem):
         result.divergence = None
 
 
-@pytest.mark.parametrize("unbalanced", [None, 0.5, (None, 0.5), (0.5, None)])
-def test_certificate(problem, unbalanced):
+@pytest.mark.parametrize(
+    ("kind", "unbalanced"),
+    [
+        ("kl", None),
+        ("kl", 0.5),
+        ("kl", (None, 0.5)),
+        ("kl", (0.5, None)),
+        ("tv", 0.05),
+        ("tv", (None, 0.1)),
+        ("partial", (0.05, 0.1)),
+        ("partial", (None, 0.1)),
+        ("range", (0.8, 1.3)),
+        ("range", ((0.3, 0.6), (0.4, 0.9))),
+        ("range", (None, (0.8, 1.3))),
+    ],
+)
+def test_certificate(problem, kind, unbalanced):
     """The gap bounds the error on the value, and ``tol`` bounds the marginal errors, at any stage."""
     x, y, a, b = problem
-    exact = solve_sample(x, y, a, b, reg=0.03, unbalanced=unbalanced, tol=1e-12)
+    options = {"reg": 0.03, "unbalanced": unbalanced, "unbalanced_type": kind}
+    exact = solve_sample(x, y, a, b, tol=1e-12, **options)
     for tol in (1e-1, 1e-2, 1e-4):
-        result = solve_sample(x, y, a, b, reg=0.03, unbalanced=unbalanced, tol=tol)
+        result = solve_sample(x, y, a, b, tol=tol, **options)
         certificate = result.certificate
         assert result.status == "converged"
         assert certificate.marginal_error_a <= tol
         assert certificate.marginal_error_b <= tol
         error = float(exact.value - result.value)
-        assert -1e-12 < error <= certificate.duality_gap
+        assert -1e-12 < error <= certificate.duality_gap + 1e-15
     assert abs(exact.certificate.duality_gap) < 1e-10
 
 
@@ -174,6 +190,14 @@ def test_dense_plans_are_guarded():
         ({"reg": 1.0, "unbalanced": 0.0}, "unbalanced=0.0"),
         ({"reg": 1.0, "unbalanced": 1.0, "reach": 1.0}, "only one"),
         ({"reg": 1.0, "unbalanced": (1.0, 2.0, 3.0)}, "pair"),
+        ({"reg": 1.0, "unbalanced_type": "l2"}, "unbalanced_type='l2'.*'tv'"),
+        ({"reg": 1.0, "unbalanced_type": "range", "unbalanced": 0.5}, "low, high"),
+        ({"reg": 1.0, "unbalanced_type": "range", "unbalanced": (1.5, 0.5)}, "low <= high"),
+        ({"reg": 1.0, "unbalanced_type": "range", "reach": 0.5}, r"unbalanced=\(low, high\)"),
+        (
+            {"reg": 1.0, "unbalanced_type": "range", "unbalanced": ((0.1, 0.4), (0.5, 2.0))},
+            "widen the ranges",
+        ),
         ({"reg": 1.0, "tol": 0.0}, "tol=0.0"),
         ({"reg": 1.0, "max_iter": 0}, "max_iter=0"),
         ({"reg": 1.0, "metric": "manhattan"}, "metric='manhattan'.*'euclidean'"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 from symbolic_matrices.arrays import Array, library_of
 
@@ -50,45 +51,51 @@ def certify(problem: Problem, solution: Solution) -> Certificate:
     zeros = tuple(library_of(w).namespace.zeros_like(w) for w in (f, g))
     plan = _feasible(problem, _Plan(f, g, (zeros[0], zeros[1]), rows, columns))
     return Certificate(
-        _relative_error(rows, problem.source.weights * penalty_a.dual_slope(f)),
-        _relative_error(columns, problem.target.weights * penalty_b.dual_slope(g)),
+        _relative_error(rows, _wanted(penalty_a, problem.source, f, rows)),
+        _relative_error(columns, _wanted(penalty_b, problem.target, g, columns)),
         _primal_value(problem, plan) - solution.value,
     )
 
 
 def _feasible(problem: Problem, plan: _Plan) -> _Plan:
-    """A plan close to the given one, whose marginals are exact where mass is conserved."""
-    conserved = [penalty.conserves_mass for penalty in problem.penalties]
-    if conserved == [True, True]:
-        return _rounded(problem, plan)
-    if conserved == [True, False]:
-        return _rescaled(problem, plan)
-    if conserved == [False, True]:
-        swapped = _Plan(plan.g, plan.f, plan.rank_one[::-1], plan.columns, plan.rows)
-        fixed = _rescaled(problem.T, swapped)
-        return _Plan(fixed.g, fixed.f, fixed.rank_one[::-1], fixed.columns, fixed.rows)
-    return plan
+    """A plan close to the given one, whose marginals are within the bounds of the penalties.
 
-
-def _rescaled(problem: Problem, plan: _Plan) -> _Plan:
-    """Rows multiplied by what they lack."""
-    f = plan.f + problem.epsilon * _log_ratio(problem.source.weights, plan.rows)
-    return replace(plan, f=f, rows=problem.source.weights, columns=row_marginal(problem.T, plan.g, f))
-
-
-def _rounded(problem: Problem, plan: _Plan) -> _Plan:
-    """Rows, then columns, reduced to their target mass; a product measure brings what is then missing."""
-    epsilon = problem.epsilon
-    a, b = problem.source.weights, problem.target.weights
-    xp = library_of(a).namespace
-    f = plan.f + epsilon * xp.clip(_log_ratio(a, plan.rows), None, 0.0)
+    Rows, then columns, are reduced to their largest mass; a product measure brings what is then missing.
+    """
+    source, target = problem.source, problem.target
+    bounds_a, bounds_b = (penalty.ratio_bounds for penalty in problem.penalties)
+    f = plan.f + problem.epsilon * _log_reduction(bounds_a[1], source, plan.rows)
     columns = row_marginal(problem.T, plan.g, f)
-    g = plan.g + epsilon * xp.clip(_log_ratio(b, columns), None, 0.0)
-    missing_a = xp.clip(a - row_marginal(problem, f, g), 0.0, None)
-    missing_b = xp.clip(b - columns, 0.0, None)
-    total = missing_b.sum(-1)[..., None]
-    u, v = _quotient(missing_a, a), _quotient(missing_b, b * total)
-    return _Plan(f, g, (u, v), a, b)
+    g = plan.g + problem.epsilon * _log_reduction(bounds_b[1], target, columns)
+    rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
+    lacks = _lack(bounds_a[0], source, rows), _lack(bounds_b[0], target, columns)
+    xp = library_of(f).namespace
+    total = xp.maximum(lacks[0].sum(-1), lacks[1].sum(-1))[..., None]
+    more_a = _filled(lacks[0], total, bounds_a[1], source, rows)
+    more_b = _filled(lacks[1], total, bounds_b[1], target, columns)
+    u, v = _quotient(more_a, source.weights), _quotient(more_b, target.weights * total)
+    return _Plan(f, g, (u, v), rows + more_a, columns + more_b)
+
+
+def _log_reduction(bound: float, target: Measure, marginal: Array) -> Array:
+    """Logarithm of what brings a marginal below ``bound`` times its target."""
+    xp = library_of(marginal).namespace
+    if bound == math.inf:
+        return xp.zeros_like(marginal)
+    return xp.clip(_log_ratio(bound * target.weights, marginal), None, 0.0)
+
+
+def _lack(bound: float, target: Measure, marginal: Array) -> Array:
+    return library_of(marginal).namespace.clip(bound * target.weights - marginal, 0.0, None)
+
+
+def _filled(lack: Array, total: Array, bound: float, target: Measure, marginal: Array) -> Array:
+    """``lack``, completed up to ``total`` where the marginal is the furthest from its upper bound."""
+    xp = library_of(marginal).namespace
+    room = target.weights
+    if bound != math.inf:
+        room = xp.clip(bound * target.weights - marginal - lack, 0.0, None)
+    return lack + (total - lack.sum(-1)[..., None]) * _quotient(room, room.sum(-1)[..., None])
 
 
 def _primal_value(problem: Problem, plan: _Plan) -> Array:
@@ -105,6 +112,11 @@ def _primal_value(problem: Problem, plan: _Plan) -> Array:
 
 def _penalty(penalty: Penalty, target: Measure, marginal: Array) -> Array:
     return target.integrate(penalty.primal(_quotient(marginal, target.weights)))
+
+
+def _wanted(penalty: Penalty, target: Measure, potential: Array, marginal: Array) -> Array:
+    """The marginal that optimality asks for."""
+    return target.weights * penalty.nearest_slope(potential, _quotient(marginal, target.weights))
 
 
 def _log_ratio(wanted: Array, actual: Array) -> Array:

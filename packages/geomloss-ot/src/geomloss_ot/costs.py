@@ -16,27 +16,40 @@ class Cost:
     """A ground cost ``coefficient * formula(x, y)``.
 
     ``formula`` is written on LazyTensors and ``dense`` on arrays, (..., N, D) and (..., M, D) to (..., N, M).
-    ``degree`` states that ``formula(s x, s y) = s**degree formula(x, y)``: points can then be scaled instead of
-    costs, which saves one multiplication per pair. ``translation_invariant`` allows to centre the points.
+    ``power`` states that the cost is of the order of that power of a distance, which gives blur and reach their units.
+    ``homogeneous`` states that ``formula(s x, s y) = s**power formula(x, y)`` for ``s > 0``: points can then be
+    scaled instead of costs, which saves one multiplication per pair. ``translation_invariant`` allows to centre the
+    points. ``box_diameter`` bounds the distance between two points of a box, given the lengths of its sides.
     """
 
     name: str
     formula: Callable[[Formula, Formula], Formula]
     dense: Callable[[Array, Array], Array]
-    degree: int | None = None
+    power: int = 2
+    homogeneous: bool = False
+    symmetric: bool = False
     translation_invariant: bool = False
     coefficient: float = 1.0
+    box_diameter: Callable[[Array], float] | None = None
 
 
 def _sqeuclidean_dense(x: Array, y: Array) -> Array:
     return ((x[..., :, None, :] - y[..., None, :, :]) ** 2).sum(-1)
 
 
-def _euclidean_dense(x: Array, y: Array) -> Array:
-    squares = _sqeuclidean_dense(x, y)
-    xp = library_of(x).namespace
-    positive = squares > 0  # the gradient of the distance at zero is taken to be zero, never NaN
+def _root(squares: Array) -> Array:
+    """Square roots, of derivative zero at zero rather than NaN."""
+    xp = library_of(squares).namespace
+    positive = squares > 0
     return xp.where(positive, xp.sqrt(xp.where(positive, squares, 1.0)), 0.0)
+
+
+def _euclidean_dense(x: Array, y: Array) -> Array:
+    return _root(_sqeuclidean_dense(x, y))
+
+
+def _cityblock_dense(x: Array, y: Array) -> Array:
+    return abs(x[..., :, None, :] - y[..., None, :, :]).sum(-1)
 
 
 def _cosine_dense(x: Array, y: Array) -> Array:
@@ -45,11 +58,62 @@ def _cosine_dense(x: Array, y: Array) -> Array:
     return 1 - (x[..., :, None, :] * y[..., None, :, :]).sum(-1) / norms
 
 
-SQEUCLIDEAN = Cost("sqeuclidean", lambda x, y: x.sqdist(y), _sqeuclidean_dense, 2, True)
+def _sphere_formula(x: Formula, y: Formula) -> Formula:
+    # Kahan's angle: the arc cosine of a scalar product would lose half of the digits between neighbours.
+    x, y = x * x.sqnorm2().rsqrt(), y * y.sqnorm2().rsqrt()
+    return 2.0 * (x - y).sqnorm2().sqrt().atan2((x + y).sqnorm2().sqrt())
+
+
+def _sphere_dense(x: Array, y: Array) -> Array:
+    xp = library_of(x).namespace
+    x, y = (z / xp.sqrt((z**2).sum(-1))[..., None] for z in (x, y))
+    atan2 = xp.atan2 if library_of(x).name == "torch" else xp.arctan2
+    return 2 * atan2(_euclidean_dense(x, y), _euclidean_dense(x, -y))
+
+
+def _euclidean_diagonal(sides: Array) -> float:
+    return float((sides**2).sum()) ** 0.5
+
+
+SQEUCLIDEAN = Cost(
+    "sqeuclidean",
+    lambda x, y: x.sqdist(y),
+    _sqeuclidean_dense,
+    homogeneous=True,
+    symmetric=True,
+    translation_invariant=True,
+    box_diameter=_euclidean_diagonal,
+)
 # Direct differences: |x|^2 + |y|^2 - 2 <x, y> would lose all digits between neighbours.
-EUCLIDEAN = Cost("euclidean", lambda x, y: (x - y).sqnorm2().sqrt(), _euclidean_dense, 1, True)
-COSINE = Cost("cosine", lambda x, y: 1 - (x | y) / (x.sqnorm2() * y.sqnorm2()).sqrt(), _cosine_dense)
-COSTS = {cost.name: cost for cost in (SQEUCLIDEAN, EUCLIDEAN, COSINE)}
+EUCLIDEAN = Cost(
+    "euclidean",
+    lambda x, y: (x - y).sqnorm2().sqrt(),
+    _euclidean_dense,
+    power=1,
+    homogeneous=True,
+    symmetric=True,
+    translation_invariant=True,
+    box_diameter=_euclidean_diagonal,
+)
+CITYBLOCK = Cost(
+    "cityblock",
+    lambda x, y: (x - y).abs().sum(-1),
+    _cityblock_dense,
+    power=1,
+    homogeneous=True,
+    symmetric=True,
+    translation_invariant=True,
+    box_diameter=lambda sides: float(sides.sum()),
+)
+COSINE = Cost(
+    "cosine",
+    lambda x, y: 1 - (x | y) / (x.sqnorm2() * y.sqnorm2()).sqrt(),
+    _cosine_dense,
+    symmetric=True,
+)
+# The angle between two directions, in radians.
+SPHERE = Cost("geodesic sphere", _sphere_formula, _sphere_dense, power=1, symmetric=True)
+COSTS = {cost.name: cost for cost in (SQEUCLIDEAN, EUCLIDEAN, CITYBLOCK, COSINE, SPHERE)}
 
 
 def find_cost(cost: str | Callable[[Any, Any], Any], argument: str = "cost") -> Cost:

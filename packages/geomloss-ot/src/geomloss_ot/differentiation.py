@@ -188,8 +188,11 @@ def _solve_curvature(solved: Solved, gradients: tuple[Tensor, Tensor]) -> tuple[
     marginals = torch.cat([a * solution.ratio_f, b * solution.ratio_g], -1)
     penalty_a, penalty_b = problem.penalties
     curvature = torch.cat([a * penalty_a.dual_curvature(f), b * penalty_b.dual_curvature(g)], -1)
-    # Dividing by the square roots of the diagonal makes the system well scaled; empty points leave it.
-    inverse_root = torch.where(marginals > 0, marginals, torch.inf).rsqrt()
+    # Dividing by the square roots of the diagonal makes the system well scaled. Empty points leave it, and so do
+    # those at a kink of their penalty, where potentials stay.
+    moves = (marginals > 0) & torch.isfinite(curvature)
+    curvature = torch.where(moves, curvature, 0.0)
+    inverse_root = torch.where(moves, marginals, torch.inf).rsqrt()
 
     def operator(z: Tensor) -> Tensor:
         w = z * inverse_root
@@ -199,21 +202,24 @@ def _solve_curvature(solved: Solved, gradients: tuple[Tensor, Tensor]) -> tuple[
         return product * inverse_root
 
     right = torch.cat(gradients, -1) * inverse_root * epsilon
-    kernel = None
-    if problem.conserves_mass:
-        signs = torch.cat([torch.ones_like(f), -torch.ones_like(g)], -1)
-        kernel = signs * marginals.sqrt()
+    # Constants move freely between f and g where no penalty is curved and no potential is held.
+    free = ((curvature == 0) & (moves | (marginals == 0))).all(-1, keepdim=True)
+    signs = torch.cat([torch.ones_like(f), -torch.ones_like(g)], -1)
+    kernel = torch.where(free, signs * marginals.sqrt(), 0.0)
     w = _conjugate_gradient(operator, right, kernel) * inverse_root
     return w[..., :split], w[..., split:]
 
 
-def _conjugate_gradient(operator: Callable[[Tensor], Tensor], right: Tensor, kernel: Tensor | None) -> Tensor:
-    """Solve operator(z) = right, for a positive semi-definite operator per problem of the batch."""
+def _conjugate_gradient(operator: Callable[[Tensor], Tensor], right: Tensor, kernel: Tensor) -> Tensor:
+    """Solve operator(z) = right, for a positive semi-definite operator per problem of the batch.
+
+    ``kernel`` is a vector that the operator sends to zero, or zero.
+    """
+    squared_norm = (kernel * kernel).sum(-1, keepdim=True)
+    direction_of_kernel = torch.where(squared_norm > 0, kernel / squared_norm, 0.0)
 
     def project(z: Tensor) -> Tensor:
-        if kernel is None:
-            return z
-        return z - kernel * ((kernel * z).sum(-1, keepdim=True) / (kernel * kernel).sum(-1, keepdim=True))
+        return z - kernel * (direction_of_kernel * z).sum(-1, keepdim=True)
 
     right = project(right)
     tolerance = torch.finfo(right.dtype).eps ** 1.5 * (right * right).sum(-1, keepdim=True)

@@ -88,16 +88,29 @@ def check_same_kind(name: str, array: Array, other_name: str, other: Array) -> N
             )
 
 
-def check_equal_masses(source: Measure, target: Measure) -> None:
-    """Raise a ValueError if the two masses differ: balanced transport would then have no plan."""
-    library = library_of(source.weights)
-    masses = np.atleast_1d(np.asarray([_host(library.detach(m.mass)) for m in (source, target)]))
-    difference = np.abs(masses[0] - masses[1])
-    if bool((difference > MASS_TOLERANCE * np.maximum(masses[0], masses[1])).any()):
+def check_compatible_masses(
+    sides: tuple[Measure, Measure], ratio_bounds: tuple[tuple[float, float], tuple[float, float]]
+) -> None:
+    """Raise a ValueError if no plan has its marginals within the given ratios of the two measures."""
+    library = library_of(sides[0].weights)
+    masses = np.stack([_host(library.detach(side.mass)) for side in sides])
+    (low_a, high_a), (low_b, high_b) = ratio_bounds
+    slack = MASS_TOLERANCE * masses.max(axis=0)
+    # Infinite bounds forbid nothing.
+    apart = (low_a * masses[0] > high_b * masses[1] + slack) | (
+        low_b * masses[1] > high_a * masses[0] + slack
+    )
+    if not bool(apart.any()):
+        return
+    if ratio_bounds == ((1.0, 1.0), (1.0, 1.0)):
         raise ValueError(
             f"Balanced transport needs equal masses, but the weights sum to {masses[0]} and {masses[1]}: "
             "normalise them, or allow mass to be created and destroyed with reach=... (unbalanced=...)."
         )
+    raise ValueError(
+        f"No plan has marginals within {ratio_bounds[0]} times a, of mass {masses[0]}, and {ratio_bounds[1]} times b, "
+        f"of mass {masses[1]}: widen the ranges, or normalise the weights."
+    )
 
 
 def uniform_weights(points: Array) -> Array:
@@ -121,10 +134,10 @@ def middle(x: Array, y: Array) -> Array:
     return low + (high - low) / 2
 
 
-def diameter_bound(x: Array, y: Array) -> float:
-    """Length of the diagonal of the common bounding box of two clouds."""
+def box_sides(x: Array, y: Array) -> Array:
+    """Lengths of the sides of the common bounding box of two clouds: (D,)."""
     low, high = bounding_box(x, y)
-    return float(((high - low) ** 2).sum()) ** 0.5
+    return high - low
 
 
 def _check_dtype(name: str, array: Array) -> None:

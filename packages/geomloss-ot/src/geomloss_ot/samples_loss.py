@@ -9,23 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .arguments import check_choice, check_clouds, check_positive, find_penalties, point_geometries
 from .costs import EUCLIDEAN, SQEUCLIDEAN, Cost, find_cost
 from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
 from .geometries import Geometry
 from .hausdorff import hausdorff_potentials, hausdorff_value
 from .kernel_norms import KERNELS, Kernel, kernel_potentials, kernel_value
-from .measures import (
-    Measure,
-    check_equal_masses,
-    check_points,
-    check_same_kind,
-    check_weights,
-    middle,
-    uniform_weights,
-)
-from .penalties import find_penalty
+from .measures import Measure, check_compatible_masses, check_weights, middle, uniform_weights
+from .penalties import PENALTIES
 from .sinkhorn import Problem, Progress, Stopping
-from .solve import check_positive, point_geometries
 
 LOSSES = ("sinkhorn", "hausdorff", *KERNELS)
 BACKENDS = ("auto", "tensorized", "online", "multiscale")
@@ -54,7 +46,8 @@ class SamplesLoss(torch.nn.Module):
     blur
         Finest level of detail, in the units of the points.
     reach
-        Typical largest displacement, beyond which destroying mass is cheaper. None: balanced transport.
+        Typical largest displacement, beyond which destroying mass is cheaper. None: balanced transport. A pair has
+        one value per side (not in GeomLoss).
     diameter
         Upper bound for the distance between two points, where annealing starts. Default: measured.
     scaling
@@ -81,6 +74,8 @@ class SamplesLoss(torch.nn.Module):
         square. Not in GeomLoss.
     max_iter
         Largest number of iterations of each problem, annealing included. Not in GeomLoss.
+    unbalanced_type
+        The penalties of ``reach``: ``"kl"``, ``"tv"`` or ``"partial"`` (see ``solve_sample``). Not in GeomLoss.
 
     Raises
     ------
@@ -111,7 +106,7 @@ class SamplesLoss(torch.nn.Module):
         loss: str = "sinkhorn",
         p: int = 2,
         blur: float = 0.05,
-        reach: float | None = None,
+        reach: float | tuple[float | None, float | None] | None = None,
         diameter: float | None = None,
         scaling: float = 0.5,
         truncate: float | None = 5,
@@ -125,19 +120,25 @@ class SamplesLoss(torch.nn.Module):
         *,
         tol: float = 1e-3,
         max_iter: int = 500,
+        unbalanced_type: str = "kl",
     ) -> None:
         super().__init__()
-        _check_choice("loss", loss, LOSSES)
-        _check_choice("backend", backend, BACKENDS)
-        _check_choice("p", p, (1, 2))
-        for name, value in (("blur", blur), ("tol", tol), ("reach", reach), ("diameter", diameter)):
+        check_choice("loss", loss, LOSSES)
+        check_choice("backend", backend, BACKENDS)
+        check_choice("p", p, (1, 2))
+        for name, value in (("blur", blur), ("tol", tol), ("diameter", diameter)):
             if value is not None:
                 check_positive(name, value)
         if not 0 < scaling < 1:
             raise ValueError(f"scaling={scaling!r}: expected a number in (0, 1), such as 0.5 or 0.9.")
         if backend == "multiscale":
             raise ValueError("backend='multiscale' is not available: 'online' computes the same loss.")
+        check_choice("unbalanced_type", unbalanced_type, tuple(PENALTIES))
+        self._penalties = find_penalties(
+            "reach", reach, unbalanced_type, lambda distance: float(distance) ** p
+        )
         self.loss, self.p, self.blur, self.reach = loss, p, blur, reach
+        self.unbalanced_type = unbalanced_type
         self.diameter, self.scaling, self.truncate, self.cluster_scale = (
             diameter,
             scaling,
@@ -148,7 +149,7 @@ class SamplesLoss(torch.nn.Module):
         self.verbose, self.backend, self.tol, self.max_iter = verbose, backend, tol, max_iter
 
     def forward(self, *args: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """The loss between two measures, called as ``(x, y)`` or ``(a, x, b, y)``.
+        """The loss between two measures, called as ``(x, y)``, ``(a, x, b, y)`` or ``(l_x, a, x, l_y, b, y)``.
 
         Parameters
         ----------
@@ -156,6 +157,9 @@ class SamplesLoss(torch.nn.Module):
             Points (N, D) and (M, D), or batches (B, N, D) and (B, M, D).
         a, b
             Weights (N,), (N, 1), (B, N) or (B, N, 1). Default: 1 / N and 1 / M.
+        l_x, l_y
+            Cluster of each point, a whole number: (N,) and (M,). They may speed a computation up, never change its
+            result; only ``backend="auto"`` takes them.
 
         Returns
         -------
@@ -169,6 +173,11 @@ class SamplesLoss(torch.nn.Module):
             devices.
         """
         call = _parse(args)
+        if len(args) == 6 and self.backend != "auto":
+            raise ValueError(
+                f"backend={self.backend!r} has no use for the cluster labels l_x and l_y: give (a, x, b, y), "
+                "or choose backend='auto'."
+            )
         if self.loss in KERNELS:
             value, pair = self._kernel_loss(call)
         elif self.loss == "hausdorff":
@@ -209,13 +218,12 @@ class SamplesLoss(torch.nn.Module):
     def _solve(self, call: _Call, *, debias: bool) -> tuple[Divergence, Geometry]:
         cost = self._cost()
         source, target = Measure(call.a), Measure(call.b)
-        if self.reach is None:
-            check_equal_masses(source, target)
+        bounds = self._penalties[0].ratio_bounds, self._penalties[1].ratio_bounds
+        check_compatible_masses((source, target), bounds)
         centre = middle(call.x, call.y) if cost.translation_invariant else None
         lazy = self.backend != "tensorized"
         geometry, *others = point_geometries(call.x, call.y, cost, centre, lazy=lazy, debias=debias)
-        penalty = find_penalty(None if self.reach is None else self.reach**self.p)
-        problem = Problem(geometry, source, target, (penalty, penalty), self.blur**self.p)
+        problem = Problem(geometry, source, target, self._penalties, self.blur**self.p)
         stopping = Stopping(self.tol, self.max_iter, _print_progress if self.verbose else None)
         pair = (others[0], others[1]) if debias else None
         divergence = solve_divergence(problem, pair, Annealing(self.scaling, self.diameter), stopping)
@@ -247,33 +255,37 @@ class _Call:
 
 
 def _parse(args: tuple[Tensor, ...]) -> _Call:
-    if len(args) == 6:
+    if len(args) not in (2, 4, 6):
         raise ValueError(
-            "Cluster labels (l_x, a, x, l_y, b, y) need the multiscale back end: give (a, x, b, y)."
+            f"SamplesLoss received {len(args)} arguments: expected (x, y), (a, x, b, y) or (l_x, a, x, l_y, b, y)."
         )
-    if len(args) not in (2, 4):
-        raise ValueError(f"SamplesLoss received {len(args)} arguments: expected (x, y) or (a, x, b, y).")
     for argument in args:
         if not isinstance(argument, torch.Tensor):
             raise ValueError(
                 f"SamplesLoss received a {type(argument).__name__}: expected PyTorch tensors "
                 "(solve_sample takes the arrays of other libraries)."
             )
+    labels: tuple[Tensor, ...] = ()
+    if len(args) == 6:
+        labels, args = (args[0], args[3]), (args[1], args[2], args[4], args[5])
     x, y = args if len(args) == 2 else (args[1], args[3])
-    _check_clouds(x, y)
+    check_clouds(x, y, ("x", "y"))
+    if x.ndim > 3:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}: expected (N, D), or (B, N, D) with one batch dimension."
+        )
+    for name, label, points in zip(("l_x", "l_y"), labels, (x, y), strict=False):
+        _check_labels(name, label, points)
     a, b = (uniform_weights(x), uniform_weights(y)) if len(args) == 2 else (args[0], args[2])
     shapes = (tuple(a.shape), tuple(b.shape))
     return _Call(_weights("a", a, x), x, _weights("b", b, y), y, shapes)
 
 
-def _check_clouds(x: Tensor, y: Tensor) -> None:
-    check_points("x", x)
-    check_points("y", y)
-    check_same_kind("y", y, "x", x)
-    if x.ndim > 3 or x.shape[:-2] != y.shape[:-2] or x.shape[-1] != y.shape[-1]:
+def _check_labels(name: str, labels: Tensor, points: Tensor) -> None:
+    if tuple(labels.shape) != tuple(points.shape[:-1]) or not bool((labels == labels.round()).all()):
         raise ValueError(
-            f"x and y have shapes {tuple(x.shape)} and {tuple(y.shape)}: expected (N, D) and (M, D), "
-            "or (B, N, D) and (B, M, D), with the same B and D."
+            f"{name} has shape {tuple(labels.shape)}: expected {tuple(points.shape[:-1])} whole numbers, "
+            "the cluster of each point."
         )
 
 
@@ -284,11 +296,6 @@ def _weights(name: str, weights: Tensor, points: Tensor) -> Tensor:
         weights = weights[..., 0]
     check_weights(name, weights, shape, points)
     return weights
-
-
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")
 
 
 def _print_progress(progress: Progress) -> None:

@@ -14,6 +14,7 @@ from . import acceleration
 from .geometries import Geometry
 from .measures import Measure
 from .penalties import Penalty
+from .translations import best_translation
 
 # Rounding leaves a marginal error of about machine precision * (1 + this number * largest cost / epsilon).
 _ROUNDING = 0.25
@@ -52,7 +53,7 @@ class Problem:
     @property
     def conserves_mass(self) -> bool:
         """Whether both marginals are constraints: the dual is then blind to f + c, g - c."""
-        return all(penalty.conserves_mass for penalty in self.penalties)
+        return all(penalty.ratio_bounds == (1.0, 1.0) for penalty in self.penalties)
 
     @property
     def tensors(self) -> tuple[Array, ...]:
@@ -194,6 +195,9 @@ def _next_state(
         (*history, (state, step.residual)),
     )
     bold = acceleration.extrapolate(ascent.history, problem.target.weights)
+    # Extrapolations go anywhere: where the domain of the dual holds them in place, take the Sinkhorn update.
+    bold = problem.penalties[1].project(bold)
+    bold = xp.where((bold == state).all(-1)[..., None], state + step.residual, bold)
     return xp.where(higher[..., None], bold, (state + ascent.image) / 2), ascent
 
 
@@ -222,15 +226,18 @@ def _fixed_point_step(problem: Problem, state: Array) -> _Step:
     """f from g, then g from the new f; in the symmetric case, the average of f and its update."""
     epsilon, (penalty_a, penalty_b) = problem.epsilon, problem.penalties
     softmin_f = problem.geometry.softmin(epsilon, problem.target.log_weights + state / epsilon)
-    f, softmin_g = state, softmin_f
+    f, softmin_g, partner = state, softmin_f, state
     if not problem.symmetric:
         f = penalty_a.proximal(softmin_f, epsilon)
-        f = f + _best_translation(problem, f, state)
+        shift = best_translation((problem.source, penalty_a, f), (problem.target, penalty_b, state))
+        # Proximal steps stay at the kinks of the penalty: translate what they start from.
+        softmin_f, partner = softmin_f + shift, state - shift
+        f = penalty_a.proximal(softmin_f, epsilon)
         softmin_g = problem.geometry.T.softmin(epsilon, problem.source.log_weights + f / epsilon)
     g = penalty_b.proximal(softmin_g, epsilon)
     ratio_f, ratio_g = _ratio(f, softmin_f, epsilon), _ratio(g, softmin_g, epsilon)
-    # Relative L1 distance between the marginal of the plan of ``state`` and the one that the penalty asks for.
-    difference = abs(_ratio(state, softmin_g, epsilon) - ratio_g)
+    # Relative L1 distance between the marginal of the plan of f and its partner and the one that the penalty asks for.
+    difference = abs(_ratio(partner, softmin_g, epsilon) - ratio_g)
     error = problem.target.integrate(difference) / problem.target.integrate(ratio_g)
     residual = (g - state) / 2 if problem.symmetric else g - state
     return _Step(f, g, ratio_f, ratio_g, residual, error)
@@ -240,24 +247,6 @@ def _ratio(potential: Array, softmin: Array, epsilon: float) -> Array:
     """Marginal of the plan over the weights. The bound keeps a wild extrapolation from overflowing."""
     xp = library_of(potential).namespace
     return xp.exp(xp.clip((potential - softmin) / epsilon, -80.0, 80.0))
-
-
-def _best_translation(problem: Problem, f: Array, g: Array) -> Array | float:
-    """The t that maximises the dual objective at (f + t, g - t), (..., 1).
-
-    Plans do not see it: under strong penalties, alternate updates would need rho / epsilon iterations to find it.
-    Source: Sejourne, Vialard and Peyre, *Faster unbalanced optimal transport: translation invariant Sinkhorn*
-    (arXiv 2201.00730).
-    """
-    penalty_a, penalty_b = problem.penalties
-    rate = penalty_a.slope_rate + penalty_b.slope_rate
-    if rate == 0:
-        return 0.0
-    library = library_of(f)
-    mass_a = problem.source.integrate(penalty_a.dual_slope(f))
-    mass_b = problem.target.integrate(penalty_b.dual_slope(g))
-    translation = library.namespace.log(mass_a / mass_b) / rate
-    return library.astype(translation, library.dtype_name(f))[..., None]
 
 
 def _solution(problem: Problem, step: _Step, n_iter: int, status: str) -> Solution:

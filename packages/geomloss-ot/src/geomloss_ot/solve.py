@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from symbolic_matrices.arrays import Array, library_of
 
-from .costs import Cost, find_cost
-from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
-from .geometries import Geometry, MatrixGeometry, PointGeometry
-from .measures import (
-    Measure,
-    check_equal_masses,
-    check_points,
-    check_same_kind,
-    check_weights,
-    middle,
-    uniform_weights,
+from .arguments import (
+    check_clouds,
+    point_geometries,
+    read_measures,
+    read_penalties,
+    read_stopping,
+    read_temperature,
 )
-from .penalties import Penalty, find_penalty
+from .costs import find_cost
+from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
+from .geometries import Geometry, MatrixGeometry
+from .measures import check_compatible_masses, check_points, check_same_kind, middle
 from .results import OTResult
 from .sinkhorn import Problem, Progress, Stopping
 
-DEFAULT_TOLERANCES = {"float32": 1e-4, "float64": 1e-5}
+# One strength, or one per side (None: conserved); for "range", one pair (low, high), or one per side.
+Unbalanced: TypeAlias = "float | tuple[Any, Any] | None"
 
 
 def solve_sample(
@@ -33,8 +33,9 @@ def solve_sample(
     b: Array | None = None,
     metric: str | Callable[[Any, Any], Any] = "sqeuclidean",
     reg: float | None = None,
-    unbalanced: float | tuple[float | None, float | None] | None = None,
+    unbalanced: Unbalanced = None,
     *,
+    unbalanced_type: str = "kl",
     blur: float | None = None,
     reach: float | tuple[float | None, float | None] | None = None,
     debias: bool = False,
@@ -49,8 +50,9 @@ def solve_sample(
         \min_{P \ge 0} \sum_{ij} P_{ij} C(x_i, y_j) + \varepsilon\, \mathrm{KL}(P | a b^\top)
         + \rho_a \mathrm{KL}(P 1 | a) + \rho_b \mathrm{KL}(P^\top 1 | b)
 
-    where the two last terms are constraints if ``unbalanced`` is None, and KL(p | q) = sum p log(p / q) - p + q. The
-    cost is :math:`|x - y|^2`, **not halved** (``SamplesLoss`` halves it).
+    where the two last terms are constraints if ``unbalanced`` is None, and KL(p | q) = sum p log(p / q) - p + q;
+    ``unbalanced_type`` replaces them by other penalties. The cost is :math:`|x - y|^2`, **not halved**
+    (``SamplesLoss`` halves it).
 
     Parameters
     ----------
@@ -59,17 +61,25 @@ def solve_sample(
     a, b
         Non-negative weights, (N,) and (M,), or (B, N) and (B, M). Default: 1/N and 1/M.
     metric
-        ``"sqeuclidean"``, ``"euclidean"``, ``"cosine"``, or a function of two LazyTensors ``x_i`` and ``y_j`` that
-        returns a scalar formula (with ``lazy=False``, of the two arrays, that returns the (N, M) costs).
+        ``"sqeuclidean"``, ``"euclidean"``, ``"cityblock"``, ``"cosine"``, ``"geodesic sphere"`` (the angle between two
+        directions), or a function of two LazyTensors ``x_i`` and ``y_j`` that returns a scalar formula (with
+        ``lazy=False``, of the two arrays, that returns the (N, M) costs).
     reg
         epsilon, in the units of the cost.
     unbalanced
-        rho, in the units of the cost; a pair for one value per side. None: mass is conserved.
+        Strength rho of the penalties, in the units of the cost, or bounds for ``"range"``; a pair for one value per
+        side, where None conserves mass. None: mass is conserved on both sides.
+    unbalanced_type
+        - ``"kl"``: rho KL(p | a), for a marginal p of the plan;
+        - ``"tv"``: rho sum |p - a|: what would travel at a cost above the sum of both strengths stays;
+        - ``"partial"``: rho (mass of a - mass of p), with p at most a: the same, but no mass is created;
+        - ``"range"``: p lies between low and high times a, with ``unbalanced=(low, high)`` or a pair of such pairs.
     blur, reach
-        The same as distances: epsilon = 2 blur^2 and rho = 2 reach^2 (blur and reach for ``"euclidean"``).
+        The same as distances: epsilon = 2 blur^2 and rho = 2 reach^2 (blur and reach for distances).
         Give ``reg`` or ``blur``, not both.
     debias
         Whether ``value`` is the Sinkhorn divergence OT(a, b) - OT(a, a)/2 - OT(b, b)/2 (+ epsilon (m_a - m_b)^2 / 2).
+        Both sides should then have the same penalty: the divergence of a from itself is zero only in this case.
     lazy
         Never store the N x M costs. False is for small problems and costs that only exist as arrays.
     max_iter
@@ -111,15 +121,15 @@ def solve_sample(
     >>> result.a_to_b.shape
     (100, 2)
     """
-    _check_clouds(X_a, X_b, ("X_a", "X_b"))
+    check_clouds(X_a, X_b, ("X_a", "X_b"))
     cost = find_cost(metric, "metric")
-    epsilon = _temperature(reg, blur, cost)
-    penalties = _penalties(unbalanced, reach, cost)
-    source, target = _measures((X_a, X_b), (a, b))
+    epsilon = read_temperature(reg, blur, cost)
+    sides = read_penalties(unbalanced, reach, unbalanced_type, cost)
+    source, target = read_measures((X_a, X_b), (a, b))
     centre = middle(X_a, X_b) if cost.translation_invariant else None
     geometries = point_geometries(X_a, X_b, cost, centre, lazy=lazy, debias=debias)
-    problem = Problem(geometries[0], source, target, penalties, epsilon)
-    divergence = _solve(problem, geometries[1:], _stopping(X_a, tol, max_iter, callback))
+    problem = Problem(geometries[0], source, target, sides, epsilon)
+    divergence = _solve(problem, geometries[1:], read_stopping(X_a, tol, max_iter, callback))
     return OTResult(divergence, centre)
 
 
@@ -128,8 +138,9 @@ def solve(
     a: Array | None = None,
     b: Array | None = None,
     reg: float | None = None,
-    unbalanced: float | tuple[float | None, float | None] | None = None,
+    unbalanced: Unbalanced = None,
     *,
+    unbalanced_type: str = "kl",
     C_aa: Array | None = None,
     C_bb: Array | None = None,
     max_iter: int = 1000,
@@ -156,106 +167,22 @@ def solve(
            [0. , 0.5]])
     """
     check_points("C", C)
-    epsilon = _temperature(reg, None, None)
-    penalties = _penalties(unbalanced, None, None)
+    epsilon = read_temperature(reg, None, None)
+    sides = read_penalties(unbalanced, None, unbalanced_type, None)
     swapped = library_of(C).namespace.swapaxes(C, -1, -2)
-    source, target = _measures((C, swapped), (a, b))
+    source, target = read_measures((C, swapped), (a, b))
     self_geometries = _self_matrices(C, C_aa, C_bb)
-    problem = Problem(MatrixGeometry(C), source, target, penalties, epsilon)
-    return OTResult(_solve(problem, self_geometries, _stopping(C, tol, max_iter, callback)))
-
-
-def point_geometries(
-    x: Array, y: Array, cost: Cost, centre: Array | None, *, lazy: bool, debias: bool
-) -> tuple[Geometry, ...]:
-    """The costs from x to y and, if debiased, from x to x and from y to y, once ``centre`` is subtracted."""
-    if centre is not None:
-        x, y = x - centre, y - centre
-    pairs = ((x, y), (x, x), (y, y)) if debias else ((x, y),)
-    if lazy:
-        return tuple(PointGeometry(p, q, cost) for p, q in pairs)
-    power = cost.degree or 2
-    return tuple(MatrixGeometry(cost.coefficient * cost.dense(p, q), power) for p, q in pairs)
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise a ValueError unless the parameter is positive: NaN is not."""
-    if not value > 0:
-        raise ValueError(f"{name}={value!r}: expected a positive number.")
+    problem = Problem(MatrixGeometry(C), source, target, sides, epsilon)
+    return OTResult(_solve(problem, self_geometries, read_stopping(C, tol, max_iter, callback)))
 
 
 def _solve(problem: Problem, self_geometries: tuple[Geometry, ...], stopping: Stopping) -> Divergence:
-    if problem.conserves_mass:
-        check_equal_masses(problem.source, problem.target)
+    bounds = problem.penalties[0].ratio_bounds, problem.penalties[1].ratio_bounds
+    check_compatible_masses((problem.source, problem.target), bounds)
     pair = (self_geometries[0], self_geometries[1]) if self_geometries else None
     divergence = solve_divergence(problem, pair, Annealing(), stopping)
     warn_if_stopped_early(divergence, stopping, stacklevel=3)
     return divergence
-
-
-def _check_clouds(x: Array, y: Array, names: tuple[str, str]) -> None:
-    check_points(names[0], x)
-    check_points(names[1], y)
-    check_same_kind(names[1], y, names[0], x)
-    if tuple(x.shape[:-2]) != tuple(y.shape[:-2]) or x.shape[-1] != y.shape[-1]:
-        raise ValueError(
-            f"{names[0]} and {names[1]} have shapes {tuple(x.shape)} and {tuple(y.shape)}: expected (N, D) and (M, D), "
-            "or (B, N, D) and (B, M, D), with the same B and D."
-        )
-
-
-def _measures(
-    rows: tuple[Array, Array], weights: tuple[Array | None, Array | None]
-) -> tuple[Measure, Measure]:
-    measures = []
-    for name, array, given in zip(("a", "b"), rows, weights, strict=True):
-        if given is None:
-            given = uniform_weights(array)
-        check_weights(name, given, tuple(array.shape[:-1]), array)
-        measures.append(Measure(given))
-    return measures[0], measures[1]
-
-
-def _temperature(reg: float | None, blur: float | None, cost: Cost | None) -> float:
-    if (reg is None) == (blur is None):
-        options = "reg" if cost is None else "reg (in units of the cost) or blur (a distance)"
-        raise ValueError(f"reg={reg!r}, blur={blur!r}: expected exactly one temperature, as {options}.")
-    if reg is not None:
-        check_positive("reg", reg)
-        return float(reg)
-    assert blur is not None
-    check_positive("blur", blur)
-    return _in_cost_units(blur, cost)
-
-
-def _penalties(
-    unbalanced: float | tuple[float | None, float | None] | None,
-    reach: float | tuple[float | None, float | None] | None,
-    cost: Cost | None,
-) -> tuple[Penalty, Penalty]:
-    if unbalanced is not None and reach is not None:
-        raise ValueError(f"unbalanced={unbalanced!r}, reach={reach!r}: give only one of them.")
-    name, given = ("unbalanced", unbalanced) if reach is None else ("reach", reach)
-    pair = given if isinstance(given, tuple) else (given, given)
-    if len(pair) != 2:
-        raise ValueError(f"{name}={given!r}: expected a number, None, or a pair of them, one per side.")
-    for value in pair:
-        if value is not None:
-            check_positive(name, value)
-    if reach is not None:
-        pair = (_optional_cost_units(pair[0], cost), _optional_cost_units(pair[1], cost))
-    return find_penalty(pair[0]), find_penalty(pair[1])
-
-
-def _optional_cost_units(distance: float | None, cost: Cost | None) -> float | None:
-    return None if distance is None else _in_cost_units(distance, cost)
-
-
-def _in_cost_units(distance: float, cost: Cost | None) -> float:
-    """2 distance^2 for squared distances and for costs of unknown degree; the distance itself for degree one."""
-    if cost is not None and cost.degree == 1:
-        return float(distance)
-    return 2.0 * float(distance) ** 2
 
 
 def _self_matrices(C: Array, C_aa: Array | None, C_bb: Array | None) -> tuple[Geometry, ...]:
@@ -270,14 +197,3 @@ def _self_matrices(C: Array, C_aa: Array | None, C_bb: Array | None) -> tuple[Ge
         if tuple(costs.shape) != tuple(expected):
             raise ValueError(f"{name} has shape {tuple(costs.shape)}: expected {tuple(expected)}.")
     return MatrixGeometry(C_aa), MatrixGeometry(C_bb)
-
-
-def _stopping(
-    like: Array, tol: float | None, max_iter: int, callback: Callable[[Progress], None] | None
-) -> Stopping:
-    if tol is None:
-        tol = DEFAULT_TOLERANCES[library_of(like).dtype_name(like)]
-    check_positive("tol", tol)
-    if max_iter < 1:
-        raise ValueError(f"max_iter={max_iter!r}: expected at least one iteration.")
-    return Stopping(tol, max_iter, callback)

@@ -10,7 +10,7 @@ from symbolic_matrices import LazyTensor
 from symbolic_matrices.arrays import Array, library_of
 
 from ..costs import Cost
-from ..measures import diameter_bound
+from ..measures import box_sides
 
 _J = -2  # the j axis of a LazyTensor of any number of batch dimensions
 
@@ -30,12 +30,13 @@ class PointGeometry:
     @cached_property
     def T(self) -> PointGeometry:
         cost = self.cost
-        if cost.degree is not None:  # a power of a distance is symmetric
+        if cost.symmetric:
             return PointGeometry(self.y, self.x, cost)
         swapped = Cost(
             cost.name,
             lambda y, x: cost.formula(x, y),
             lambda y, x: library_of(x).namespace.swapaxes(cost.dense(x, y), -1, -2),
+            power=cost.power,
             coefficient=cost.coefficient,
         )
         return PointGeometry(self.y, self.x, swapped)
@@ -43,19 +44,19 @@ class PointGeometry:
     @cached_property
     def cost_bound(self) -> float:
         cost = self.cost
-        if cost.degree is not None:
-            return float(cost.coefficient * diameter_bound(self.x, self.y) ** cost.degree)
+        if cost.box_diameter is not None:
+            return float(cost.coefficient * cost.box_diameter(box_sides(self.x, self.y)) ** cost.power)
         detached = self.replace(tuple(library_of(t).detach(t) for t in self.tensors))
         costs = detached._scaled_cost(1.0)
         return float(costs.max(axis=_J).max() - costs.min(axis=_J).min())
 
     @property
     def annealing_power(self) -> int:
-        return self.cost.degree or 2
+        return self.cost.power
 
     @property
     def takes_any_library(self) -> bool:
-        return self.cost.degree is not None  # a function of the user may hold arrays of its own
+        return self.cost.symmetric  # a function of the user may hold arrays of its own
 
     @property
     def tensors(self) -> tuple[Array, ...]:
@@ -119,9 +120,9 @@ class PointGeometry:
     def _build_cost(self, epsilon: float) -> Any:
         x, y, cost = self.x, self.y, self.cost
         factor = cost.coefficient / epsilon
-        if cost.degree is None:
+        if not cost.homogeneous:
             return factor * cost.formula(LazyTensor(x[..., :, None, :]), LazyTensor(y[..., None, :, :]))
-        scale = float(factor ** (1 / cost.degree))
+        scale = float(factor ** (1 / cost.power))
         return cost.formula(
             LazyTensor((scale * x)[..., :, None, :]), LazyTensor((scale * y)[..., None, :, :])
         )

@@ -1,0 +1,153 @@
+"""Owns what the arguments of the public functions mean, and what is refused; ignores algorithms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from symbolic_matrices.arrays import Array, library_of
+
+from .costs import Cost
+from .geometries import Geometry, MatrixGeometry, PointGeometry
+from .measures import Measure, check_points, check_same_kind, check_weights, uniform_weights
+from .penalties import PENALTIES, Penalty, find_penalty
+from .sinkhorn import Progress, Stopping
+
+DEFAULT_TOLERANCES = {"float32": 1e-4, "float64": 1e-5}
+UNBALANCED_TYPES = (*PENALTIES, "range")
+
+
+def point_geometries(
+    x: Array, y: Array, cost: Cost, centre: Array | None, *, lazy: bool, debias: bool
+) -> tuple[Geometry, ...]:
+    """The costs from x to y and, if debiased, from x to x and from y to y, once ``centre`` is subtracted."""
+    if centre is not None:
+        x, y = x - centre, y - centre
+    pairs = ((x, y), (x, x), (y, y)) if debias else ((x, y),)
+    if lazy:
+        return tuple(PointGeometry(p, q, cost) for p, q in pairs)
+    power = cost.power
+    return tuple(MatrixGeometry(cost.coefficient * cost.dense(p, q), power) for p, q in pairs)
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise a ValueError unless the parameter is positive: NaN is not."""
+    if not value > 0:
+        raise ValueError(f"{name}={value!r}: expected a positive number.")
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise a ValueError unless the parameter is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")
+
+
+def check_clouds(x: Array, y: Array, names: tuple[str, str]) -> None:
+    """Raise a ValueError unless both clouds are finite points of the same batch and dimension."""
+    check_points(names[0], x)
+    check_points(names[1], y)
+    check_same_kind(names[1], y, names[0], x)
+    if tuple(x.shape[:-2]) != tuple(y.shape[:-2]) or x.shape[-1] != y.shape[-1]:
+        raise ValueError(
+            f"{names[0]} and {names[1]} have shapes {tuple(x.shape)} and {tuple(y.shape)}: expected (N, D) and (M, D), "
+            "or (B, N, D) and (B, M, D), with the same B and D."
+        )
+
+
+def read_measures(
+    rows: tuple[Array, Array], weights: tuple[Array | None, Array | None]
+) -> tuple[Measure, Measure]:
+    """The weights of the rows of two arrays (..., N, D) and (..., M, D): uniform unless given."""
+    found = []
+    for name, array, given in zip(("a", "b"), rows, weights, strict=True):
+        if given is None:
+            given = uniform_weights(array)
+        check_weights(name, given, tuple(array.shape[:-1]), array)
+        found.append(Measure(given))
+    return found[0], found[1]
+
+
+def read_temperature(reg: float | None, blur: float | None, cost: Cost | None) -> float:
+    """epsilon, from one of ``reg``, in the units of the cost, or ``blur``, a distance."""
+    if (reg is None) == (blur is None):
+        options = "reg" if cost is None else "reg (in units of the cost) or blur (a distance)"
+        raise ValueError(f"reg={reg!r}, blur={blur!r}: expected exactly one temperature, as {options}.")
+    if reg is not None:
+        check_positive("reg", reg)
+        return float(reg)
+    assert blur is not None
+    check_positive("blur", blur)
+    return _in_cost_units(blur, cost)
+
+
+def find_penalties(
+    name: str, given: Any, unbalanced_type: str, in_cost_units: Callable[[float], float]
+) -> tuple[Penalty, Penalty]:
+    """One penalty per side, from the argument called ``name``: a strength, None, or a pair of them.
+
+    A strength is a positive number, that ``in_cost_units`` converts; for ``"range"``, a pair (low, high).
+    """
+    check_choice("unbalanced_type", unbalanced_type, UNBALANCED_TYPES)
+    is_pair = isinstance(given, (tuple, list))
+    if unbalanced_type == "range":
+        is_pair = is_pair and not all(isinstance(value, (int, float)) for value in given)
+    pair = tuple(given) if is_pair else (given, given)
+    if len(pair) != 2:
+        raise ValueError(f"{name}={given!r}: expected one value, None, or a pair of them, one per side.")
+    read = _range if unbalanced_type == "range" else _strength
+    strengths = (read(name, pair[0], in_cost_units), read(name, pair[1], in_cost_units))
+    return find_penalty(strengths[0], unbalanced_type), find_penalty(strengths[1], unbalanced_type)
+
+
+def _strength(name: str, value: Any, in_cost_units: Callable[[float], float]) -> float | None:
+    if value is None:
+        return None
+    check_positive(name, value)
+    return in_cost_units(value)
+
+
+def _range(name: str, value: Any, _: Callable[[float], float]) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    is_pair = isinstance(value, (tuple, list)) and len(value) == 2
+    if not is_pair or not 0 <= value[0] <= value[1] < math.inf or not value[1] > 0:
+        raise ValueError(
+            f"{name}={value!r}: expected (low, high), ratios between the mass of the plan and that of the measure, "
+            "with 0 <= low <= high and high positive and finite, such as (0.8, 1.2)."
+        )
+    return float(value[0]), float(value[1])
+
+
+def read_penalties(
+    unbalanced: Any, reach: Any, unbalanced_type: str, cost: Cost | None
+) -> tuple[Penalty, Penalty]:
+    """The penalties of the two sides, from ``unbalanced``, in the units of the cost, or ``reach``, a distance."""
+    if unbalanced is not None and reach is not None:
+        raise ValueError(f"unbalanced={unbalanced!r}, reach={reach!r}: give only one of them.")
+    if reach is None:
+        return find_penalties("unbalanced", unbalanced, unbalanced_type, float)
+    if unbalanced_type == "range":
+        raise ValueError(
+            f"reach={reach!r}: give the bounds of unbalanced_type='range' as unbalanced=(low, high)."
+        )
+    return find_penalties("reach", reach, unbalanced_type, lambda distance: _in_cost_units(distance, cost))
+
+
+def _in_cost_units(distance: float, cost: Cost | None) -> float:
+    """2 distance^2 for squared distances and for costs of unknown units; the distance itself for distances."""
+    if cost is not None and cost.power == 1:
+        return float(distance)
+    return 2.0 * float(distance) ** 2
+
+
+def read_stopping(
+    like: Array, tol: float | None, max_iter: int, callback: Callable[[Progress], None] | None
+) -> Stopping:
+    """When to stop; the default tolerance depends on the dtype of ``like``."""
+    if tol is None:
+        tol = DEFAULT_TOLERANCES[library_of(like).dtype_name(like)]
+    check_positive("tol", tol)
+    if max_iter < 1:
+        raise ValueError(f"max_iter={max_iter!r}: expected at least one iteration.")
+    return Stopping(tol, max_iter, callback)
