@@ -5,14 +5,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .certificates import Certificate
+from .gaussians import (
+    bures_wasserstein_barycenter,
+    bures_wasserstein_distance,
+    bures_wasserstein_geodesic,
+    bures_wasserstein_mapping,
+    fisher_rao_distance,
+    fisher_rao_geodesic,
+    gaussian_mixture_distance,
+    gaussian_mixture_geodesic,
+    gaussian_mixture_plan,
+)
 from .results import OTResult
 from .sinkhorn import Progress
+from .sliced import max_sliced_wasserstein_distance, sliced_wasserstein_distance, wasserstein_1d
 from .solve import solve, solve_sample
 
 if TYPE_CHECKING:
     from .samples_loss import SamplesLoss
 
-__all__ = ["Certificate", "OTResult", "Progress", "SamplesLoss", "solve", "solve_sample"]
+__all__ = [
+    "Certificate",
+    "OTResult",
+    "Progress",
+    "SamplesLoss",
+    "bures_wasserstein_barycenter",
+    "bures_wasserstein_distance",
+    "bures_wasserstein_geodesic",
+    "bures_wasserstein_mapping",
+    "fisher_rao_distance",
+    "fisher_rao_geodesic",
+    "gaussian_mixture_distance",
+    "gaussian_mixture_geodesic",
+    "gaussian_mixture_plan",
+    "max_sliced_wasserstein_distance",
+    "sliced_wasserstein_distance",
+    "solve",
+    "solve_sample",
+    "wasserstein_1d",
+]
 __version__ = "0.1.0"
 
 

@@ -37,15 +37,14 @@ def _sqeuclidean_dense(x: Array, y: Array) -> Array:
     return ((x[..., :, None, :] - y[..., None, :, :]) ** 2).sum(-1)
 
 
-def _root(squares: Array) -> Array:
-    """Square roots, of derivative zero at zero rather than NaN."""
-    xp = library_of(squares).namespace
-    positive = squares > 0
-    return xp.where(positive, xp.sqrt(xp.where(positive, squares, 1.0)), 0.0)
+def root(values: Array, xp: Any, degree: float = 2.0) -> Array:
+    """values^(1 / degree), of derivative zero at zero rather than infinite. ``xp`` is the namespace of the values."""
+    positive = values > 0
+    return xp.where(positive, xp.where(positive, values, 1.0) ** (1 / degree), 0.0)
 
 
 def _euclidean_dense(x: Array, y: Array) -> Array:
-    return _root(_sqeuclidean_dense(x, y))
+    return root(_sqeuclidean_dense(x, y), library_of(x).namespace)
 
 
 def _cityblock_dense(x: Array, y: Array) -> Array:
