@@ -10,6 +10,7 @@ import numpy as np
 
 from symbolic_matrices import compilation
 from symbolic_matrices.backends import cpu
+from symbolic_matrices.sparsity import BlockRanges
 
 REALS = {"float32": ("float", 32), "float64": ("double", 64)}
 SQDIST = "V d2 = V(); for (int k = 0; k < row_dim; ++k) { const V d = r[k] - c[k]; d2 += d * d; }"
@@ -61,7 +62,13 @@ def _load(body: str, reduction: str, dtype: str, target: str | None) -> cpu.Nati
     return cpu.load_kernel(source(body, reduction, dtype), "kernel")
 
 
-def run(kernel: cpu.NativeKernel, rows: np.ndarray, columns: np.ndarray, *parameters: np.ndarray) -> Result:
+def run(
+    kernel: cpu.NativeKernel,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    *parameters: np.ndarray,
+    ranges: BlockRanges | None = None,
+) -> Result:
     """Run a kernel on arrays (*batch, size, D) with any strides but the last."""
     arrays = (rows, columns, *parameters)
     batch_shape = np.broadcast_shapes(*(array.shape[:-2] for array in arrays))
@@ -69,7 +76,7 @@ def run(kernel: cpu.NativeKernel, rows: np.ndarray, columns: np.ndarray, *parame
     result = Result(np.full(shape, 12345.0, rows.dtype), np.full(shape, -7, np.int64))
     inputs = [_input(array, len(batch_shape)) for array in arrays]
     pointers = (array.ctypes.data for array in result)
-    cpu.run(kernel, cpu.Arguments(rows.shape[-2], columns.shape[-2], batch_shape, inputs, *pointers))
+    cpu.run(kernel, cpu.Arguments(rows.shape[-2], columns.shape[-2], batch_shape, inputs, *pointers, ranges))
     return result
 
 
