@@ -20,6 +20,7 @@ from symbolic_matrices import (
     ShapeError,
     Vi,
     Vj,
+    indices,
     intervals,
     ragged,
     ragged_from_batch,
@@ -263,6 +264,15 @@ def test_windows_that_overlap(rng, backend):
     x, y = clouds(mask)
     compare(reduce(Vi(x).sqdist(Vj(y)), "min_argmin", 0, backend, ranges=ranges),
             masked_reduction("min_argmin", squared_distances(x, y).T, mask.T), "float64")  # fmt: skip
+
+
+def test_positions_are_those_of_the_whole_matrix(backend):
+    ranges = BlockRanges([[3, 5], [0, 2]], [2, 3], [[4, 6], [1, 2], [0, 3]])
+    mask = dense_mask(ranges, (6, 7))
+    values = np.arange(6.0)[:, None] * 10 + np.arange(7)
+    i, j = indices(6, 7)
+    assert_close((10 * i + j).sum(axis=1, ranges=ranges, backend=backend), (values * mask).sum(1)[:, None])
+    assert_close((10 * i + j).sum(axis=0, ranges=ranges, backend=backend), (values * mask).sum(0)[:, None])
 
 
 # ---------------------------------------------------------------------- formulas carry their ranges
