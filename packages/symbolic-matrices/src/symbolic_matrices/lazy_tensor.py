@@ -222,23 +222,12 @@ class LazyTensor(Operators):
             raise UnknownReductionError(
                 f"There is no reduction {name!r}; choose one of {', '.join(REDUCTIONS)}."
             )
-        if ranges is not None:
-            over = self._with_ranges(ranges)
-            return over.reduction(
-                name,
-                *arguments,
-                axis=axis,
-                dim=dim,
-                weight=weight,
-                backend=backend,
-                accumulate=accumulate,
-                out=out,
-            )
+        tensor = self if ranges is None else self._with_ranges(ranges)
         row, chosen = REDUCTIONS[name], choose_axis(axis, dim)
         if row.of_components is not None and chosen in (None, -1, self.ndim - 1):
-            return self._apply(row.of_components)
+            return tensor._apply(row.of_components)
         reduced = self._reduced_axis(name, chosen)
-        formula = self if weight is None else self._weighted(name, weight, reduced)
+        formula = tensor if weight is None else tensor._weighted(name, weight, reduced)
         weight_dim = None if weight is None else formula._formula.dim - 1
         reduction = row(*arguments, weight_dim=weight_dim).accumulating(choose_accumulate(accumulate))
         return formula._reduce(ReductionCall(reduction, reduced, row.finish, backend), out)

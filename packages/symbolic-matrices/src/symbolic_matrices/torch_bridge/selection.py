@@ -144,9 +144,8 @@ class _Selection:
 
     def scatter(self, v: Variable, gradient: Tensor, array: Tensor) -> Tensor:
         """Adjoint of ``gather``."""
-        gradient = torch.where(
-            self.is_valid, gradient, 0.0
-        )  # the formula may be singular where nothing is selected
+        # The formula may be singular where nothing is selected.
+        gradient = torch.where(self.is_valid, gradient, 0.0)
         if v.axes is self.request.axis:
             where = self.positions[..., None].expand_as(gradient)
             size = (*self.request.batch_shape, *array.shape[-2:])
