@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 
 from .expressions import Axis, Call, Node, Variable, constant, topological, variable, variables_of
+from .operations.indexing import concat, extract, pad
 from .operations.pointwise import add
 from .operations.vectors import broadcast, dot, vector_sum
 
@@ -29,7 +30,7 @@ def gradients(formula: Node, cotangent: Node, wanted: tuple[Variable, ...]) -> t
     return tuple(received.get(v, broadcast(constant(0.0), attributes=(v.dim,))) for v in wanted)
 
 
-def directional_derivative(formula: Node, directions: tuple[tuple[Variable, Variable], ...]) -> Node:
+def directional_derivative(formula: Node, directions: tuple[tuple[Variable, Node], ...]) -> Node:
     """The formula dF/dv . t, summed over the given pairs (v, t) of a variable and its direction.
 
     <u, dF/dv . t> = <(dF/dv)^T u, t> is linear in u: differentiating it once more gives dF/dv . t, without u.
@@ -43,6 +44,25 @@ def directional_derivative(formula: Node, directions: tuple[tuple[Variable, Vari
         return functools.reduce(add, products)
 
     return _coefficient(pushed, formula.dim)
+
+
+def jacobian(formula: Node, v: Variable) -> Node:
+    """dF/dv, row by row: one row per component of F."""
+    rows = (gradients(formula, _basis_vector(k, formula.dim), (v,))[0] for k in range(formula.dim))
+    return functools.reduce(concat, rows)
+
+
+def divergence(formula: Node, v: Variable) -> Node:
+    """The trace of dF/dv, for F of the dimension of v."""
+    assert formula.dim == v.dim
+    terms = (
+        extract(gradients(formula, _basis_vector(k, v.dim), (v,))[0], attributes=(k, 1)) for k in range(v.dim)
+    )
+    return functools.reduce(add, terms)
+
+
+def _basis_vector(k: int, dim: int) -> Node:
+    return constant(1.0) if dim == 1 else pad(constant(1.0), attributes=(k, dim))
 
 
 def transposed(linear: Callable[[Node], Node], dim: int, vector: Node) -> Node:

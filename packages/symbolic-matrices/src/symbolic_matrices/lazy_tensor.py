@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -21,18 +21,18 @@ from .bindings import (
     fill,
     placeholder,
 )
-from .differentiation import gradients
+from .calculus import Calculus
 from .errors import ArrayTypeError, AxisError, OptionError, ShapeError, UnknownReductionError
-from .expressions import Attributes, Axis, Node, Variable, call, renumber, transpose, variable
+from .expressions import Attributes, Axis, Node, call, renumber, transpose, variable
 from .operations import Operation
-from .operators import Operators, choose_axis
+from .operators import choose_axis
 from .printing import print_formula
 from .reducing import run
 from .reductions import REDUCTIONS, ReductionCall, Sum, choose_accumulate
 from .sparsity import BlockRanges, as_block_ranges
 
 
-class LazyTensor(Operators):
+class LazyTensor(Calculus):
     r"""A symbolic matrix :math:`M_{ij} = F(x_i, y_j) \in \mathbb{R}^D`.
 
     Parameters
@@ -151,37 +151,10 @@ class LazyTensor(Operators):
     # ------------------------------------------------------------------ operations
 
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor:
-        return _apply(operation, self, others, attributes)
+        return _combine(self, others, lambda *nodes: call(operation, nodes, attributes))
 
-    def grad(self, variable: LazyTensor, cotangent: Any) -> LazyTensor:
-        """The formula (dF/dv)^T e of dimension dim(v): ``variable`` is one that the formula reads, e has dimension D.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from symbolic_matrices import Vi, Vj
-        >>> x, y = np.zeros((2, 3)), np.ones((4, 3))
-        >>> x_i, y_j = Vi(x), Vj(y)
-        >>> x_i.sqdist(y_j).grad(x_i, 1.0).sum(axis=1)[0]
-        array([-8., -8., -8.])
-        """
-        if not isinstance(variable, LazyTensor) or not isinstance(variable._formula, Variable):
-            raise ShapeError(
-                f"Gradients are with respect to variables, such as Vi(x), but got {_describe(variable)}."
-            )
-        if not any(binding.is_same_as(variable._bindings[0]) for binding in self._bindings):
-            raise ShapeError(
-                f"{print_formula(self._formula)} does not read the variable that the gradient is with respect to:\n"
-                f"{describe_all(variable._bindings)}\nIts variables are:\n{describe_all(self._bindings)}"
-            )
-        operands = (self, variable, self._lift(cotangent))
-        nodes, bindings = _join(operands)
-        if nodes[2].dim != nodes[0].dim:
-            raise ShapeError(
-                f"The cotangent has dimension {nodes[2].dim} but the formula has {nodes[0].dim}."
-            )
-        (gradient,) = gradients(nodes[0], nodes[2], (nodes[1],))
-        return self._make(gradient, bindings, context_of(bindings, _common_ranges(operands)))
+    def _combine(self, others: tuple[Any, ...], function: Callable[..., Node]) -> LazyTensor:
+        return _combine(self, others, function)
 
     # ------------------------------------------------------------------ reductions
 
@@ -315,10 +288,6 @@ class SymbolicReduction:
         return f"{self._call.reduction.name} over {self._call.axis.letter} of {self._tensor!r}"
 
 
-def _describe(value: Any) -> str:
-    return print_formula(value._formula) if isinstance(value, LazyTensor) else repr(value)
-
-
 # ---------------------------------------------------------------------- how formulas are joined
 
 
@@ -327,19 +296,17 @@ def _single(binding: Binding) -> tuple[Node, tuple[Binding, ...], Context]:
     return variable(0, binding.axis, binding.dim), (binding,), context_of((binding,))
 
 
-def _apply(
-    operation: Operation, first: LazyTensor, others: tuple[Any, ...], attributes: Attributes
-) -> LazyTensor:
+def _combine(first: LazyTensor, others: tuple[Any, ...], function: Callable[..., Node]) -> LazyTensor:
     """The result is of the first operand's class, which may be a subclass."""
     tensors = (first, *map(first._lift, others))
     if len(tensors) == 1:
-        return first._make(call(operation, (first._formula,), attributes), first._bindings, first._context)
+        return first._make(function(first._formula), first._bindings, first._context)
     nodes, bindings = _join(tensors)
     same = all(
         tensor._context is first._context and tensor._bindings is first._bindings for tensor in tensors
     )
     context = first._context if same else context_of(bindings, _common_ranges(tensors))
-    return first._make(call(operation, nodes, attributes), bindings, context)
+    return first._make(function(*nodes), bindings, context)
 
 
 def _common_ranges(tensors: Iterable[LazyTensor]) -> BlockRanges | None:

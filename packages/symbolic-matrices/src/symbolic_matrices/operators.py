@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from .expressions import Node
 from .operations import indexing as x
 from .operations import pointwise as p
 from .operations import special as s
+from .operations import tensors as t
 from .operations import vectors as v
+from .operations.splines import bspline
 from .table_methods import TableMethods
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ class Operators(TableMethods):
     @property
     @abc.abstractmethod
     def ndim(self) -> int: ...
+
+    @abc.abstractmethod
+    def _combine(self, others: tuple[Any, ...], function: Callable[..., Node]) -> LazyTensor:
+        """The symbolic matrix whose formula is a function of the formulas of self and others."""
 
     def __add__(self, other: Any) -> LazyTensor:
         return self._apply(p.add, other)
@@ -176,6 +182,73 @@ class Operators(TableMethods):
     def one_hot(self, size: int) -> LazyTensor:
         """The vector of dimension ``size`` that is 1 at position x, rounded, and 0 elsewhere."""
         return self._apply(v.one_hot, attributes=(operator.index(size),))
+
+    def keops_tensordot(
+        self,
+        other: Any,
+        dimfa: Sequence[int],
+        dimfb: Sequence[int],
+        contfa: Sequence[int] = (),
+        contfb: Sequence[int] = (),
+        *perm: Any,
+    ) -> LazyTensor:
+        """Product of two tensors, stored row by row, summed over some pairs of axes.
+
+        Parameters
+        ----------
+        other : a vector of dimension ``prod(dimfb)``.
+        dimfa, dimfb : the shapes of self and other as tensors.
+        contfa, contfb : the axes of each that are summed over, pair by pair; none by default.
+        perm : where the axes of the result go, those of self that are kept and then those of other; nowhere else by
+            default.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from symbolic_matrices import Vi, Vj
+        >>> a, b = np.arange(6.0)[None], np.arange(12.0)[None]
+        >>> product = Vi(a).keops_tensordot(Vj(b), [2, 3], [3, 4], [1], [0]).sum(axis=1)
+        >>> np.array_equal(product[0], (a.reshape(2, 3) @ b.reshape(3, 4)).ravel())
+        True
+        """
+        order = perm[0] if len(perm) == 1 and not isinstance(perm[0], (int, np.integer)) else perm
+        return self._apply(
+            t.tensordot, other, attributes=(t.contraction(dimfa, dimfb, contfa, contfb, order),)
+        )
+
+    def kron(self, other: Any, dims: Sequence[int], other_dims: Sequence[int]) -> LazyTensor:
+        """Kronecker product of tensors of shapes ``dims`` and ``other_dims``, with as many axes, stored row by row."""
+        if len(dims) != len(other_dims):
+            raise ShapeError(
+                f"kron needs as many axes in both tensors but got {len(dims)} and {len(other_dims)}."
+            )
+        order = (*range(0, 2 * len(dims), 2), *range(1, 2 * len(dims), 2))
+        return self._apply(t.tensordot, other, attributes=(t.contraction(dims, other_dims, (), (), order),))
+
+    def keops_kron(self, other: Any, dimfself: Sequence[int], dimfother: Sequence[int]) -> LazyTensor:
+        """KeOps' name of :meth:`kron`."""
+        return self.kron(other, dimfself, dimfother)
+
+    def bspline(self, x: Any, k: int) -> LazyTensor:
+        """The B-splines of degree k on the knots self, of increasing order, at a number x.
+
+        There are D - k - 1 of them, for D knots. Intervals are closed on the left and open on the right.
+
+        References
+        ----------
+        C. de Boor, A Practical Guide to Splines, Springer, 1978, chapter IX.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from symbolic_matrices import Pm, Vi
+        >>> hats = Pm([0.0, 1.0, 2.0, 3.0]).bspline(Vi(np.array([[0.25], [1.5]])), 1)
+        >>> hats.sum(axis=1)
+        array([[0.25, 0.  ],
+               [0.5 , 0.5 ]])
+        """
+        degree = operator.index(k)
+        return self._combine((x,), lambda knots, node: bspline(knots, node, degree))
 
     def elem(self, i: int) -> LazyTensor:
         """Component number i."""

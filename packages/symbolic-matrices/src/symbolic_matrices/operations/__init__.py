@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import indexing, pointwise, special, vectors
+from . import indexing, pointwise, special, tensors, vectors
 from .table import OPERATIONS, Operand, Operation, find_operation
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "indexing",
     "pointwise",
     "special",
+    "tensors",
     "vectors",
 ]
