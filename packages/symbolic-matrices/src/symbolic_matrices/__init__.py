@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import clustering
+from . import deferred as _deferred  # noqa: F401  (LazyTensor finds there what stands for it in compiled programs)
 from .backends.threads import get_num_threads, set_num_threads
 from .compilation import clear_cache
 from .errors import (

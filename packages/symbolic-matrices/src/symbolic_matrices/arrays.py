@@ -304,6 +304,13 @@ class PyTorch(ArrayLibrary):
         torch = self.namespace
         return torch.empty(tuple(shape), dtype=self.dtype_named(dtype_name), device=device)
 
+    def full(self, shape: Sequence[int], value: float, dtype_name: str, device: str) -> Array:
+        if is_symbolic_number(
+            value
+        ):  # compilers keep the operand of a product unknown, not the value of a fill
+            return self.full(shape, 1.0, dtype_name, device) * value
+        return self.namespace.full(tuple(shape), value, dtype=self.dtype_named(dtype_name), device=device)
+
     def convert(self, value: Any, dtype_name: str, device: str) -> Array:
         torch = self.namespace
         dtype = self.dtype_named(dtype_name)
@@ -353,6 +360,18 @@ def find_library(value: Any) -> ArrayLibrary | None:
         owners = ((base.__module__.partition(".")[0], base.__name__) for base in kind.__mro__)
         _BY_TYPE[kind] = next((_LIBRARIES[owner] for owner in owners if owner in _LIBRARIES), None)
     return _BY_TYPE[kind]
+
+
+def is_symbolic_number(value: Any) -> bool:
+    """Whether a compiler of PyTorch passes this in the place of a number that it does not know yet."""
+    kind = type(value)
+    return kind.__module__ == "torch" and kind.__name__ in ("SymFloat", "SymInt")
+
+
+def is_tracing() -> bool:
+    """Whether TorchDynamo follows this program, to compile it, rather than Python running it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_dynamo_compiling()
 
 
 def library_of(value: Any) -> ArrayLibrary:

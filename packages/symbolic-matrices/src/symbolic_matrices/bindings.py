@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import COMPUTED_IN, NUMPY, Array, ArrayLibrary, find_library
+from .arrays import COMPUTED_IN, NUMPY, Array, ArrayLibrary, find_library, is_symbolic_number
 from .errors import ArrayTypeError, AxisError, ShapeError
 from .expressions import Axis
 from .sparsity import BlockRanges
@@ -89,6 +89,8 @@ def bind(value: Any, axis: int | None = None) -> Binding:
         raise AxisError(f"axis must be 0 (x_i), 1 (y_j) or 2 (parameter) but got {axis!r}.")
     if isinstance(value, numbers.Real) and not isinstance(value, np.ndarray):
         return Binding(float(value), Axis.PARAMETER, 1, 1, (), is_flexible=True)
+    if is_symbolic_number(value):
+        return Binding(value, Axis.PARAMETER, 1, 1, (), is_flexible=True)
     if isinstance(value, (list, tuple)):
         value = _from_sequence(value)
     library = find_library(value)
@@ -116,9 +118,8 @@ def _bind_array(value: Array, axis: int | None, library: ArrayLibrary) -> Bindin
         _check_numbers(dtype, shape, library)
         flat = value.reshape(1, -1)
         _check_dim(flat, shape)
-        return Binding(
-            flat, Axis.PARAMETER, flat.shape[1], 1, shape, (), library, dtype, device, True, stored
-        )
+        dim = int(flat.shape[1])
+        return Binding(flat, Axis.PARAMETER, dim, 1, shape, (), library, dtype, device, True, stored)
     if dtype not in COMPUTED_IN:
         raise ArrayTypeError(
             f"A variable must be one of {', '.join(COMPUTED_IN)} but got a {library.name} array of shape {shape} "
@@ -127,10 +128,11 @@ def _bind_array(value: Array, axis: int | None, library: ArrayLibrary) -> Bindin
     array, role = _normalise(value, shape, axis)
     _check_dim(array, shape)
     size = array.shape[-2] if role is not Axis.PARAMETER else 1
-    batch_shape = tuple(array.shape[:-2])
-    return Binding(
-        array, role, array.shape[-1], size, shape, batch_shape, library, dtype, device, stored_dtype=stored
-    )
+    batch_shape, dim = (
+        tuple(array.shape[:-2]),
+        int(array.shape[-1]),
+    )  # a dimension is compiled in, a size is not
+    return Binding(array, role, dim, size, shape, batch_shape, library, dtype, device, stored_dtype=stored)
 
 
 def _check_numbers(dtype: str, shape: tuple[int, ...], library: ArrayLibrary) -> None:
@@ -226,8 +228,9 @@ def context_of(bindings: tuple[Binding, ...], ranges: BlockRanges | None = None)
         )
     first = fixed[0] if fixed else Binding(None, Axis.PARAMETER, 1, 1, ())
     dtype = first.dtype if first.dtype in COMPUTED_IN or not fixed else "float64"
-    batches = {b.batch_shape for b in arrays}
-    batch_shape = batches.pop() if len(batches) == 1 else _broadcast_batches(arrays)
+    first_batch = arrays[0].batch_shape if arrays else ()
+    agree = all(b.batch_shape == first_batch for b in arrays)
+    batch_shape = first_batch if agree else _broadcast_batches(arrays)
     sized = [*arrays, *(b for b in counts if b.size is not None)]
     rows, columns = _common_size(sized, Axis.I, "M"), _common_size(sized, Axis.J, "N")
     context = Context(first.library, dtype, first.device, rows, columns, batch_shape, ranges)
@@ -273,20 +276,25 @@ def _common_size(arrays: list[Binding], axis: Axis, letter: str) -> int | None:
 
 
 def _broadcast_batches(arrays: list[Binding]) -> tuple[int, ...]:
-    try:
-        return np.broadcast_shapes(*(b.batch_shape for b in arrays))
-    except ValueError as error:
-        raise ShapeError("The batch dimensions do not broadcast:\n" + describe_all(arrays)) from error
+    """As ``numpy.broadcast_shapes``, which does not take the symbolic sizes of PyTorch's compilers."""
+    shapes = [b.batch_shape for b in arrays]
+    common = []
+    for position in range(-max(map(len, shapes)), 0):
+        sizes = [shape[position] for shape in shapes if len(shape) >= -position]
+        size = next((size for size in sizes if size != 1), 1)
+        if any(other not in (1, size) for other in sizes):
+            raise ShapeError("The batch dimensions do not broadcast:\n" + describe_all(arrays))
+        common.append(size)
+    return tuple(common)
 
 
 def resolve(binding: Binding, context: Context) -> Array:
     """The array of a binding, (*batch, size, D), as kernels read it: in the formula's library and on its device."""
     library, dtype = context.library or NUMPY, context.computed_in
-    if binding.library is None or isinstance(
-        binding.value, Positions
-    ):  # no formula reads the entry that stands for positions
-        value = 0.0 if isinstance(binding.value, Positions) else binding.value
-        return library.convert([[value]], dtype, context.device)
+    if isinstance(binding.value, Positions):  # no formula reads the entry that stands for positions
+        return library.full((1, 1), 0.0, dtype, context.device)
+    if binding.library is None:
+        return library.full((1, 1), binding.value, dtype, context.device)
     if binding.is_flexible and (binding.library, binding.device) != (context.library, context.device):
         if binding.library is not library and binding.library.needs_gradient(binding.value):
             raise ArrayTypeError(

@@ -6,9 +6,9 @@ import functools
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
-from .arrays import Array, find_library
+from .arrays import Array, find_library, is_tracing
 from .bindings import (
     AXES,
     Binding,
@@ -66,6 +66,12 @@ class LazyTensor(Calculus):
     """
 
     __slots__ = ("_bindings", "_context", "_formula")
+    _deferred: ClassVar[
+        Any
+    ]  # what stands for a LazyTensor in programs that PyTorch compiles: see deferred.py
+
+    def __new__(cls, *_: Any, **__: Any) -> LazyTensor:
+        return object.__new__(LazyTensor._deferred if cls is LazyTensor and is_tracing() else cls)
 
     def __init__(self, x: Any, axis: int | None = None) -> None:
         self._assign(*_single(bind(x, axis)))
@@ -75,7 +81,7 @@ class LazyTensor(Calculus):
 
     @classmethod
     def _make(cls, formula: Node, bindings: tuple[Binding, ...], context: Context) -> LazyTensor:
-        new = cls.__new__(cls)
+        new = object.__new__(cls)
         new._assign(formula, bindings, context)
         return new
 
@@ -269,6 +275,8 @@ class SymbolicReduction:
     array([5., 5., 5.])
     """
 
+    _deferred: ClassVar[Any]
+
     def __init__(self, tensor: LazyTensor, call: ReductionCall) -> None:
         self._tensor, self._call = tensor, call
 
@@ -276,6 +284,8 @@ class SymbolicReduction:
         self, *arguments: Any, backend: str | None = None, ranges: Any = None, out: Any = None
     ) -> Any:
         """Arrays of shape (*batch, size, D) along i or j; numbers or arrays for parameters."""
+        if is_tracing():
+            return SymbolicReduction._deferred.of(self)(*arguments, backend=backend)
         needed = 1 + max(b.value.position for b in self._tensor._bindings if isinstance(b.value, Placeholder))
         if len(arguments) != needed:
             raise ShapeError(f"The formula takes {needed} arguments but {len(arguments)} were given.")
@@ -355,4 +365,6 @@ def Pm(x: Any, dim: int | None = None) -> LazyTensor:
 def _variable(x: Any, dim: int | None, axis: int) -> LazyTensor:
     if dim is None:
         return LazyTensor(x, axis=axis)
+    if is_tracing():
+        return LazyTensor._deferred.made_by(("Vi", "Vj", "Pm")[axis], x, dim)
     return LazyTensor._make(*_single(placeholder(operator.index(x), operator.index(dim), axis)))

@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from ..execution import Request, execute
 from ..expressions import Axis
 from ..reductions import Kind, Returns, SelectingReduction, SmoothReduction
+from .operator import call_operator
 from .selection import gradients_of_selection, tangent_of_selection
 from .smooth import Tensors, Wanted, gradients_of_smooth, tangent_of_smooth
 
@@ -47,7 +48,18 @@ def _needs_function(arrays: Tensors) -> bool:
 
 
 def _evaluate(request: Request, arrays: Tensors) -> Tensors:
+    """The values alone: straight from the kernel, or through the dispatcher where something listens to it."""
+    if torch._C._len_torch_dispatch_stack() or not all(map(_is_plain, arrays)):
+        return call_operator(request, arrays)
     return execute(request, tuple(request.library.detach(array) for array in arrays))
+
+
+def _is_plain(array: Tensor) -> bool:
+    """Whether the tensor has memory, and no rules of its own."""
+    return type(array) in _PLAIN and array.device.type != "meta"
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def _is_empty(request: Request) -> bool:
