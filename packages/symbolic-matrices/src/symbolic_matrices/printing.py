@@ -238,7 +238,7 @@ def _components_per_pair(plan: Plan) -> int:
     return total - root.dim if goes_straight and root in held else total
 
 
-def _most_columns(plan: Plan) -> int:
+def columns_at_once(plan: Plan) -> int:
     """How many columns may be evaluated together without too much text, nor too much memory on the stack."""
     text, held, running = (
         inlined_functions(plan.formula),
@@ -256,7 +256,7 @@ def _most_columns(plan: Plan) -> int:
 
 def _definitions(plan: Plan) -> list[str]:
     """What the headers want to know: the number format, and how far they may repeat the text of a pair."""
-    real, most_columns = plan.real, _most_columns(plan)
+    real, most_columns = plan.real, columns_at_once(plan)
     lines = [f"#define REAL {real.spelling}", f"#define REAL_BITS {8 * real.itemsize}"]
     if most_columns < 8:
         lines.append(f"#define SM_MOST_COLUMNS {most_columns}")

@@ -2,7 +2,11 @@
 #ifndef SYMBOLIC_MATRICES_GAMMA_HPP
 #define SYMBOLIC_MATRICES_GAMMA_HPP
 
+#ifdef __CUDACC__
+#include "math.cuh"
+#else
 #include "math.hpp"
+#endif
 
 namespace symbolic_matrices {
 
@@ -51,7 +55,7 @@ inline REAL polygamma_at_positive(REAL x) {
 }
 
 template <int order>
-__attribute__((noinline)) REAL polygamma_of(REAL x) {
+SM_CALL REAL polygamma_of(REAL x) {
     if (x <= 0 && x == SM_LIBM(floor)(x)) {
         if (order > 0) return order % 2 ? infinity() : -infinity();
         return x == 0 ? -1 / x : not_a_number();
@@ -70,8 +74,7 @@ SM_INLINE REAL polygamma(REAL x) {
 template <int order, int N>
 SM_INLINE Pack<N> polygamma(const Pack<N>& x) {
     Pack<N> y;
-    for (int q = 0; q < N; ++q)
-        for (int l = 0; l < lanes; ++l) y.part[q][l] = polygamma_of<order>(x.part[q][l]);
+    SM_UNROLL for (int q = 0; q < N; ++q) y.part[q] = by_lane<polygamma_of<order>>(x.part[q]);
     return y;
 }
 template <class V>

@@ -2,7 +2,11 @@
 #ifndef SYMBOLIC_MATRICES_LOOKUP_HPP
 #define SYMBOLIC_MATRICES_LOOKUP_HPP
 
+#ifdef __CUDACC__
+#include "math.cuh"
+#else
 #include "math.hpp"
+#endif
 
 namespace symbolic_matrices {
 
@@ -19,8 +23,8 @@ SM_INLINE Pack<N> take(const Component& component, const Pack<N>& position) {
     Pack<N> result;
     SM_UNROLL for (int q = 0; q < N; ++q)
         for (int l = 0; l < lanes; ++l) {
-            const REAL k = rounded.part[q][l];
-            result.part[q][l] = k >= 0 && k < dim ? component(int(k)).part[q][l] : not_a_number();
+            const REAL k = lane(rounded.part[q], l);
+            set_lane(result.part[q], l, k >= 0 && k < dim ? lane(component(int(k)).part[q], l) : not_a_number());
         }
     return result;
 }

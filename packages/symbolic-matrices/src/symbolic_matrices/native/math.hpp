@@ -7,6 +7,8 @@
 
 #include "vector.hpp"
 
+#include "pack.hpp"
+
 namespace symbolic_matrices {
 
 #if REAL_BITS == 32
@@ -92,7 +94,6 @@ SM_INLINE Vec limit(Vec x, REAL lowest, REAL highest) {
         for (int l = 0; l < lanes; ++l) z[l] = SM_LIBM(name)(x[l], y[l]);                       \
         return z;                                                                               \
     }
-#define SM_CALL __attribute__((noinline)) static
 SM_BY_LANE(SM_INLINE, sqrt, sqrt)  // instructions on most processors
 SM_BY_LANE(SM_INLINE, floor, floor)
 SM_BY_LANE(SM_INLINE, ceil, ceil)
@@ -304,23 +305,22 @@ SM_FUNCTION Vec tanh(Vec x) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// The origin that sums of exponentials are relative to, in natural units: exponents are subtracted before anything else
+// rounds them, so that the difference of large ones is exact with and without fused multiply-adds.
+
+SM_INLINE Vec origin_of(Vec exponent) { return exponent; }
+SM_INLINE Vec exponent_of(Vec origin) { return origin; }
+SM_INLINE Vec exp_from(Vec origin, Vec exponent) { return exp2((exponent - origin) * log2_e); }
+SM_INLINE Vec origin_ratio(Vec before, Vec after) { return exp2((before - after) * log2_e); }
+
+// ---------------------------------------------------------------------------------------------------------------------
 // The same functions for packs of registers and for single numbers
 
 #define SM_EVERYWHERE(name)                                                                     \
-    template <int N>                                                                            \
-    SM_INLINE Pack<N> name(const Pack<N>& x) {                                                  \
-        Pack<N> y;                                                                              \
-        SM_UNROLL for (int q = 0; q < N; ++q) y.part[q] = name(x.part[q]);                      \
-        return y;                                                                               \
-    }                                                                                           \
+    SM_LIFT(name)                                                                               \
     SM_INLINE REAL name(REAL x) { return name(splat(x))[0]; }
 #define SM_EVERYWHERE_2(name)                                                                   \
-    template <int N>                                                                            \
-    SM_INLINE Pack<N> name(const Pack<N>& a, const Pack<N>& b) {                                \
-        Pack<N> y;                                                                              \
-        SM_UNROLL for (int q = 0; q < N; ++q) y.part[q] = name(a.part[q], b.part[q]);           \
-        return y;                                                                               \
-    }                                                                                           \
+    SM_LIFT_2(name)                                                                             \
     SM_INLINE REAL name(REAL a, REAL b) { return name(splat(a), splat(b))[0]; }
 
 SM_EVERYWHERE(exp)
@@ -355,28 +355,6 @@ SM_EVERYWHERE_2(minimum)
 SM_EVERYWHERE_2(maximum)
 #undef SM_EVERYWHERE
 #undef SM_EVERYWHERE_2
-
-// x^n for an integer n known at compile time, by repeated squaring.
-template <int n, class V>
-SM_INLINE V powi(const V& x) {
-    if constexpr (n < 0) {
-        return V(REAL(1)) / powi<-n>(x);
-    } else if constexpr (n == 0) {
-        return V(REAL(1));
-    } else if constexpr (n == 1) {
-        return x;
-    } else {
-        const V half = powi<n / 2>(x);
-        return n % 2 ? half * half * x : half * half;
-    }
-}
-
-// A condition as a number: 1 where it holds, 0 elsewhere.
-template <int N>
-SM_INLINE Pack<N> as_real(const PackMask<N>& mask) {
-    return select(mask, Pack<N>(REAL(1)), Pack<N>(REAL(0)));
-}
-SM_INLINE REAL as_real(bool condition) { return condition ? REAL(1) : REAL(0); }
 
 }  // namespace symbolic_matrices
 #endif

@@ -7,7 +7,7 @@
 #ifndef SYMBOLIC_MATRICES_REDUCE_HPP
 #define SYMBOLIC_MATRICES_REDUCE_HPP
 
-#include "reductions.hpp"
+#include "nearest.hpp"
 
 namespace symbolic_matrices {
 
@@ -71,7 +71,7 @@ struct Reader {
 template <int C>
 struct RowView {
     const Vec* values;
-    SM_INLINE Pack<C> operator[](int k) const { return Pack<C>(values[k]); }
+    SM_INLINE Pack<C> operator[](int k) const { return Pack<C>::of(values[k]); }
 };
 
 template <int C, int stride>

@@ -51,12 +51,11 @@ struct CompensatedSum {
 };
 
 struct DoubleSum {
-    typedef double Wide __attribute__((vector_size(lanes * sizeof(double)), aligned(SM_VECTOR_BYTES)));
     Wide sum{};
-    SM_INLINE void add(Vec term) { sum += __builtin_convertvector(term, Wide); }
+    SM_INLINE void add(Vec term) { sum += to_wide(term); }
     SM_INLINE void add(const DoubleSum& other) { sum += other.sum; }
-    SM_INLINE void scale(Vec factor) { sum *= __builtin_convertvector(factor, Wide); }
-    SM_INLINE Vec value() const { return __builtin_convertvector(sum, Vec); }
+    SM_INLINE void scale(Vec factor) { sum *= to_wide(factor); }
+    SM_INLINE Vec value() const { return from_wide(sum); }
 };
 
 // Plain sums within a tile, which is short; compensated across tiles.
@@ -136,7 +135,7 @@ struct Count {
         struct Slot {
             Bits& count;
             SM_INLINE void operator=(const Pack<C>& value) const {
-                SM_UNROLL for (int c = 0; c < C; ++c) count -= value.part[c] != REAL(0);  // a mask is 0 or -1
+                SM_UNROLL for (int c = 0; c < C; ++c) count += ones(value.part[c] != REAL(0));
             }
         };
         Tile& tile;
@@ -157,23 +156,22 @@ struct Count {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Sums of exponentials: value[0] is the exponent, value[1 + k] the weights. The sums are relative to the largest exponent;
-// both are brought up to date once for C columns. Exponents are subtracted before anything else rounds them: the
-// difference of large ones is exact.
+// Sums of exponentials: value[0] is the exponent, value[1 + k] the weights. The sums are relative to the largest exponent,
+// their origin (see `origin_of`); both are brought up to date once for C columns.
 
 template <int weights, class Accumulate>
 struct ExponentialSums {
     static constexpr bool reads_numbers = false;
 
     struct State {
-        Vec largest;  // finite: inf - inf would be NaN
+        Vec origin;  // finite: inf - inf would be NaN
         typename Accumulate::Total total[1 + weights];
     };
 
     struct Tile {
-        Vec largest;
+        Vec origin;
         typename Accumulate::Tile sum[1 + weights];
-        SM_INLINE explicit Tile(State& state) : largest(state.largest) {}
+        SM_INLINE explicit Tile(State& state) : origin(state.origin) {}
     };
 
     template <int C>
@@ -185,11 +183,11 @@ struct ExponentialSums {
             const Vec* const exponent = this->value[0].part;
             Vec highest = exponent[0];
             SM_UNROLL for (int c = 1; c < C; ++c) highest = larger(exponent[c], highest);
-            const Vec before = tile.largest;
-            tile.largest = smaller(larger(highest, before), splat(largest_number));
-            const Vec shrink = exp2((before - tile.largest) * log2_e);
+            const Vec before = tile.origin;
+            tile.origin = smaller(larger(origin_of(highest), before), splat(largest_number));
+            const Vec shrink = origin_ratio(before, tile.origin);
             Vec term[C];
-            SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp2((exponent[c] - tile.largest) * log2_e);
+            SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp_from(tile.origin, exponent[c]);
             tile.sum[0].scale(shrink);
             SM_UNROLL for (int c = 0; c < C; ++c) tile.sum[0].add(term[c]);
             for (int k = 1; k <= weights; ++k) {
@@ -203,15 +201,15 @@ struct ExponentialSums {
 
     static void identity(State& state) {
         state = State{};
-        state.largest = splat(-largest_number);
+        state.origin = splat(-largest_number);
     }
     // Adds sums that are relative to another exponent.
     template <class Addend>
-    static void add(State& state, Vec largest, const Addend (&sum)[1 + weights]) {
-        const Vec before = state.largest;
-        state.largest = larger(largest, before);
-        const Vec shrink = exp2((before - state.largest) * log2_e);
-        const Vec other_shrink = exp2((largest - state.largest) * log2_e);
+    static void add(State& state, Vec origin, const Addend (&sum)[1 + weights]) {
+        const Vec before = state.origin;
+        state.origin = larger(origin, before);
+        const Vec shrink = origin_ratio(before, state.origin);
+        const Vec other_shrink = origin_ratio(origin, state.origin);
         for (int k = 0; k <= weights; ++k) {
             Addend other = sum[k];
             other.scale(other_shrink);
@@ -219,10 +217,10 @@ struct ExponentialSums {
             state.total[k].add(other);
         }
     }
-    static void close(State& state, const Tile& tile) { add(state, tile.largest, tile.sum); }
-    static void merge(State& state, const State& other) { add(state, other.largest, other.total); }
+    static void close(State& state, const Tile& tile) { add(state, tile.origin, tile.sum); }
+    static void merge(State& state, const State& other) { add(state, other.origin, other.total); }
     static Vec total(const State& state, int k) { return state.total[k].value(); }
-    static Vec log_total(const State& state, int k) { return log(total(state, k)) + state.largest; }
+    static Vec log_total(const State& state, int k) { return log(total(state, k)) + exponent_of(state.origin); }
 };
 
 // log sum_j exp(value[0])
@@ -275,7 +273,7 @@ struct Comparison {
     SM_INLINE static Flags may_beat(Vec value, Vec held) {
         return smallest ? not_at_least(value, held) : not_at_least(held, value);
     }
-    SM_INLINE static Bits beats(Vec value, Vec held) { return smallest ? value < held : value > held; }
+    SM_INLINE static Mask beats(Vec value, Vec held) { return smallest ? value < held : value > held; }
 };
 
 // The least (or greatest) value and the first column that reaches it; NaN wins over numbers.
@@ -291,8 +289,8 @@ struct Extremum {
 
         SM_INLINE void take(int k, Vec candidate, Bits candidate_index) {
             const Vec held = value[k];
-            const Bits wins = Compare::beats(candidate, held) | ((candidate != candidate) & (held == held));
-            const Bits better = (wins | (index[k] < 0)) & (candidate_index >= 0);
+            const Mask wins = Compare::beats(candidate, held) | ((candidate != candidate) & (held == held));
+            const Mask better = (wins | (index[k] < 0)) & (candidate_index >= 0);
             value[k] = better ? candidate : held;
             index[k] = better ? candidate_index : index[k];
         }
@@ -334,122 +332,6 @@ struct Extremum {
             writer.value(k, state.index[k] < 0 ? splat(Compare::worst) : state.value[k]);
             writer.index(k, state.index[k]);
         }
-    }
-};
-
-// The K smallest values in increasing order with their columns, ties by column; NaN comes after the numbers.
-template <int K, int dim, Outputs>
-struct Smallest {
-    typedef Comparison<Order::smallest> Compare;
-    static constexpr int out_dim = K * dim;
-    static constexpr bool reads_numbers = true;
-    static constexpr int chunks = (K + lanes - 1) / lanes;  // registers that hold one row's places
-
-    // What one row holds, as integers of the same order as the numbers (see `ordered`); there may be places beyond K.
-    struct Places {
-        Bits key[chunks], index[chunks];
-
-        void clear() {
-            for (int chunk = 0; chunk < chunks; ++chunk) {
-                key[chunk] = splat_bits(last_in_order);
-                index[chunk] = splat_bits(-1);
-            }
-        }
-
-        REAL value_at(int place) const { return from_ordered(key[place / lanes])[place % lanes]; }
-        Integer index_at(int place) const { return index[place / lanes][place % lanes]; }
-
-        // Every place takes the one before it, or the candidate, or keeps its own; equal keys stay before the candidate.
-        // Whole registers are read and written: a number written alone would stall the next read of its register.
-        SM_INLINE void insert(Bits new_key, Integer candidate_index) {
-            const Bits new_index = splat_bits(candidate_index);
-            for (int chunk = chunks - 1; chunk >= 0; --chunk) {
-                const Bits before = shifted_up(chunk > 0 ? key[chunk - 1] : splat_bits(first_in_order), key[chunk]);
-                const Bits before_index = shifted_up(chunk > 0 ? index[chunk - 1] : index[chunk], index[chunk]);
-                const Bits moves = new_key < before, enters = new_key < key[chunk];
-                key[chunk] = moves ? before : enters ? new_key : key[chunk];
-                index[chunk] = moves ? before_index : enters ? new_index : index[chunk];
-                if (chunk > 0 && new_key[0] >= key[chunk - 1][lanes - 1]) return;
-            }
-        }
-    };
-
-    struct State {
-        Vec threshold[dim];  // the last place of each row, to test a register of rows at once; NaN where it is empty
-        Places rows[dim][lanes];
-
-        SM_INLINE void insert(int k, int l, REAL candidate, Integer candidate_index) {
-            Places& row = rows[k][l];
-            row.insert(ordered(splat(candidate)), candidate_index);
-            threshold[k] = lane_numbers() == splat_bits(l) ? splat(row.value_at(K - 1)) : threshold[k];
-        }
-    };
-
-    struct Tile {
-        State& state;  // too large for registers: columns go straight to the state
-        SM_INLINE explicit Tile(State& state) : state(state) {}
-    };
-
-    template <int C>
-    struct Output : Values<dim, C> {
-        Tile& tile;
-        SM_INLINE explicit Output(Tile& tile) : tile(tile) {}
-
-        SM_INLINE void absorb(Integer column) {
-            Flags hits{};
-            SM_UNROLL for (int k = 0; k < dim; ++k)
-                SM_UNROLL for (int c = 0; c < C; ++c)
-                    hits |= Compare::may_beat(this->value[k].part[c], tile.state.threshold[k]);
-            if (__builtin_expect(any(hits), 0))
-                for (int k = 0; k < dim; ++k) {
-                    const Pack<C> candidates = this->value[k];  // a copy, so that the others stay in registers
-                    insert_all(tile.state, k, candidates, column);
-                }
-        }
-
-        // Takes what looked better before the first of them was inserted; those that no longer are change nothing.
-        // One loop over all of them, which ends once, costs the processor less than one per column.
-        __attribute__((noinline)) static void insert_all(State& state, int k, const Pack<C>& candidates, Integer column) {
-            constexpr int columns_per_word = 64 / lanes;
-            for (int first = 0; first < C; first += columns_per_word) {
-                uint64 hits = 0;
-                SM_UNROLL for (int c = first; c < C && c < first + columns_per_word; ++c)
-                    hits |= uint64(lane_bits(Compare::may_beat(candidates.part[c], state.threshold[k])))
-                            << (c - first) * lanes;
-                for (; hits; hits &= hits - 1) {
-                    const int bit = __builtin_ctzll(hits), c = first + bit / lanes, l = bit % lanes;
-                    state.insert(k, l, candidates.part[c][l], column + c);
-                }
-            }
-        }
-    };
-
-    static void identity(State& state) {
-        for (int k = 0; k < dim; ++k) {
-            state.threshold[k] = from_ordered(splat_bits(last_in_order));
-            for (int l = 0; l < lanes; ++l) state.rows[k][l].clear();
-        }
-    }
-    static void close(State&, const Tile&) {}
-    static void merge(State& state, const State& other) {
-        for (int k = 0; k < dim; ++k)
-            for (int l = 0; l < lanes; ++l)
-                for (int place = 0; place < K && other.rows[k][l].index_at(place) >= 0; ++place)
-                    state.insert(k, l, other.rows[k][l].value_at(place), other.rows[k][l].index_at(place));
-    }
-    template <class Writer>
-    static void finish(const State& state, const Writer& writer) {
-        for (int k = 0; k < dim; ++k)
-            for (int place = 0; place < K; ++place) {
-                Vec values{};
-                Bits indices{};
-                for (int l = 0; l < lanes; ++l) {
-                    values[l] = state.rows[k][l].value_at(place);
-                    indices[l] = state.rows[k][l].index_at(place);
-                }
-                writer.value(place * dim + k, indices < 0 ? splat(Compare::worst) : values);
-                writer.index(place * dim + k, indices);
-            }
     }
 };
 

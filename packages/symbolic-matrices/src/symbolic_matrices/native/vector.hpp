@@ -1,4 +1,4 @@
-// Owns the SIMD vocabulary: one register of values (Vec), several registers that travel together (Pack), and masks.
+// Owns the SIMD vocabulary of processors: one register of values (Vec), of integers or of a mask (Bits).
 //
 // Everything is written with the vector extension that GCC and Clang share; the width follows the target's registers,
 // as wider vectors are split badly by the compiler. REAL and REAL_BITS are defined by the printed kernel.
@@ -6,6 +6,7 @@
 #define SYMBOLIC_MATRICES_VECTOR_HPP
 
 #define SM_INLINE __attribute__((always_inline)) inline
+#define SM_CALL __attribute__((noinline)) static
 #define SM_UNROLL _Pragma("GCC unroll 32")
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
@@ -30,7 +31,8 @@ typedef int64 Integer;
 #endif
 
 typedef REAL Vec __attribute__((vector_size(SM_VECTOR_BYTES)));
-typedef Integer Bits __attribute__((vector_size(SM_VECTOR_BYTES)));  // integers, or a mask of 0 and -1, lane by lane
+typedef Integer Bits __attribute__((vector_size(SM_VECTOR_BYTES)));
+typedef Bits Mask;  // 0 or -1, lane by lane
 
 constexpr int lanes = SM_VECTOR_BYTES / sizeof(REAL);
 
@@ -55,6 +57,12 @@ SM_INLINE Bits bits_of(Vec x) { return (Bits)x; }
 SM_INLINE Vec vec_of(Bits x) { return (Vec)x; }
 
 SM_INLINE Vec to_vec(Bits x) { return __builtin_convertvector(x, Vec); }
+SM_INLINE Bits ones(Mask mask) { return -mask; }  // 1 where the mask holds, else 0
+
+typedef double Wide __attribute__((vector_size(lanes * sizeof(double)), aligned(SM_VECTOR_BYTES)));
+SM_INLINE Wide to_wide(Vec x) { return __builtin_convertvector(x, Wide); }
+SM_INLINE Vec from_wide(Wide x) { return __builtin_convertvector(x, Vec); }
+
 SM_INLINE Bits logical_shift_right(Bits x, int count) {
     typedef __typeof__(0u + Integer{}) Unsigned __attribute__((vector_size(SM_VECTOR_BYTES)));
     return (Bits)((Unsigned)x >> count);
@@ -74,6 +82,17 @@ SM_INLINE Bits load(const Integer* from) {
 SM_INLINE void store(REAL* to, Vec x) { __builtin_memcpy(to, &x, sizeof(x)); }
 SM_INLINE void store(Integer* to, Bits x) { __builtin_memcpy(to, &x, sizeof(x)); }
 
+SM_INLINE REAL lane(Vec x, int l) { return x[l]; }
+SM_INLINE void set_lane(Vec& x, int l, REAL value) { x[l] = value; }
+
+// A function of one number, lane by lane.
+template <REAL function(REAL)>
+SM_INLINE Vec by_lane(Vec x) {
+    Vec y;
+    for (int l = 0; l < lanes; ++l) y[l] = function(x[l]);
+    return y;
+}
+
 // 0, 1, 2, ... in lane order
 SM_INLINE Bits lane_numbers() {
     Bits result{};
@@ -81,8 +100,8 @@ SM_INLINE Bits lane_numbers() {
     return result;
 }
 
-SM_INLINE Vec select(Bits mask, Vec yes, Vec no) { return mask ? yes : no; }
-SM_INLINE Bits select(Bits mask, Bits yes, Bits no) { return mask ? yes : no; }
+SM_INLINE Vec select(Mask mask, Vec yes, Vec no) { return mask ? yes : no; }
+SM_INLINE Bits select(Mask mask, Bits yes, Bits no) { return mask ? yes : no; }
 SM_INLINE REAL select(bool mask, REAL yes, REAL no) { return mask ? yes : no; }
 
 // Integers in the order of the numbers: both zeros are one, NaN comes last, and only then the integer `last_in_order`.
@@ -167,94 +186,6 @@ SM_INLINE bool any(Flags flags) {
 #endif
 }
 #endif
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Packs: N registers with the arithmetic of one number. The printed formula computes with them, so that it evaluates
-// several columns at once and shares what they have in common.
-
-template <int N>
-struct PackMask {
-    Bits part[N];
-};
-
-template <int N>
-struct Pack {
-    Vec part[N];
-
-    SM_INLINE Pack() : part{} {}
-    SM_INLINE Pack(REAL value) : Pack(splat(value)) {}
-    SM_INLINE explicit Pack(Vec value) {
-        SM_UNROLL for (int q = 0; q < N; ++q) part[q] = value;
-    }
-
-    SM_INLINE Pack operator-() const {
-        Pack result;
-        SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = -part[q];
-        return result;
-    }
-
-#define SM_ARITHMETIC(op)                                                                       \
-    friend SM_INLINE Pack operator op(const Pack& a, const Pack& b) {                           \
-        Pack result;                                                                            \
-        SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = a.part[q] op b.part[q];          \
-        return result;                                                                          \
-    }                                                                                           \
-    friend SM_INLINE Pack& operator op##=(Pack& a, const Pack& b) {                             \
-        SM_UNROLL for (int q = 0; q < N; ++q) a.part[q] = a.part[q] op b.part[q];               \
-        return a;                                                                               \
-    }
-    SM_ARITHMETIC(+)
-    SM_ARITHMETIC(-)
-    SM_ARITHMETIC(*)
-    SM_ARITHMETIC(/)
-#undef SM_ARITHMETIC
-
-#define SM_COMPARISON(op)                                                                       \
-    friend SM_INLINE PackMask<N> operator op(const Pack& a, const Pack& b) {                    \
-        PackMask<N> result;                                                                     \
-        SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = a.part[q] op b.part[q];          \
-        return result;                                                                          \
-    }
-    SM_COMPARISON(<)
-    SM_COMPARISON(<=)
-    SM_COMPARISON(>)
-    SM_COMPARISON(>=)
-    SM_COMPARISON(==)
-    SM_COMPARISON(!=)
-#undef SM_COMPARISON
-};
-
-#define SM_LOGIC(op)                                                                            \
-    template <int N>                                                                            \
-    SM_INLINE PackMask<N> operator op(const PackMask<N>& a, const PackMask<N>& b) {             \
-        PackMask<N> result;                                                                     \
-        SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = a.part[q] op b.part[q];          \
-        return result;                                                                          \
-    }
-SM_LOGIC(&)
-SM_LOGIC(|)
-SM_LOGIC(^)
-#undef SM_LOGIC
-
-template <int N>
-SM_INLINE PackMask<N> operator!(const PackMask<N>& a) {
-    PackMask<N> result;
-    SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = ~a.part[q];
-    return result;
-}
-
-template <int N>
-SM_INLINE Pack<N> select(const PackMask<N>& mask, const Pack<N>& yes, const Pack<N>& no) {
-    Pack<N> result;
-    SM_UNROLL for (int q = 0; q < N; ++q) result.part[q] = select(mask.part[q], yes.part[q], no.part[q]);
-    return result;
-}
-
-// A number as a value of the formula's type.
-template <class V>
-SM_INLINE V splat(REAL value) {
-    return V(value);
-}
 
 }  // namespace symbolic_matrices
 #endif

@@ -1,0 +1,153 @@
+"""Owns the text of CUDA kernels: the same printed formula as for processors, and the tiling that its sizes suggest.
+
+The tiling is a pure function of a plan: everything that a kernel is compiled for is in its text, and what the host has
+to allocate for it is known before anything is compiled.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from dataclasses import dataclass
+
+from .compilation import NATIVE_FOLDER
+from .errors import ShapeError
+from .planning import Plan
+from .printing import PrintedKernel, columns_at_once, kept_values, print_formula, print_struct
+
+THREADS = 128  # of a block
+MOST_SHARED_BYTES = 48 << 10  # that every GPU grants without being asked
+MOST_TILE_COLUMNS = 128  # one per thread that stages them
+ROW_REGISTERS = 20  # numbers that the rows of a thread may keep, beside the columns in flight
+
+# Approximate divisions, square roots and powers of 2, as math.cuh says; fused multiply-adds. Functions without a
+# qualifier run on the device: the headers of native/ are shared with processors.
+OPTIONS = (
+    "--std=c++17", "--device-as-default-execution-space", "--fmad=true", "--ftz=true",
+    "--prec-div=false", "--prec-sqrt=false", f"--include-path={NATIVE_FOLDER}",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a kernel cuts its work.
+
+    Attributes
+    ----------
+    rows : rows of a thread.
+    threads : threads of a block.
+    columns : columns whose pairs are evaluated together.
+    tile_columns : columns that a block stages at once.
+    shared_bytes : shared memory of a block.
+    state_bytes : of a row's partial state, at least.
+    """
+
+    rows: int
+    threads: int
+    columns: int
+    tile_columns: int
+    shared_bytes: int
+    state_bytes: int
+
+
+@dataclass(frozen=True)
+class CudaText:
+    """What NVRTC compiles for a plan, and what the host must know of it."""
+
+    printed: PrintedKernel
+    tiling: Tiling
+    variable_count: int
+
+    @property
+    def merge_name(self) -> str:
+        return f"{self.printed.kernel_name}_merge"
+
+
+def choose_tiling(plan: Plan, rows_per_thread: int | None = None) -> Tiling:
+    """The tiling of a plan. ``rows_per_thread`` limits what a thread keeps, for problems with few rows.
+
+    Raises
+    ------
+    ShapeError : a single staged column is larger than the shared memory of a block.
+    """
+    kept = {stage.name: values.size for stage, values in kept_values(plan.formula).items()}
+    itemsize, outputs = plan.real.itemsize, math.prod(plan.output_shape)
+    rows = _rows_per_thread(plan, kept["row"], outputs)
+    stride = _column_stride(kept["column"], itemsize)
+    fixed = 16 + 8 * variable_count(plan) + itemsize * max(1, kept["parameter"])
+    fitting = (MOST_SHARED_BYTES - fixed) // (itemsize * max(1, stride))
+    if fitting < 1:
+        raise ShapeError(
+            f"The columns and parameters of this formula hold {stride} and {kept['parameter']} numbers of "
+            f"{itemsize} bytes, more than the {MOST_SHARED_BYTES} bytes of shared memory of a GPU's block: "
+            "use vectors of a lower dimension, or pass backend='reference'."
+        )
+    tile_columns = min(MOST_TILE_COLUMNS, 1 << (fitting.bit_length() - 1))
+    return Tiling(
+        rows=min(rows, rows_per_thread or rows),
+        threads=THREADS,
+        columns=min(columns_at_once(plan), tile_columns),
+        tile_columns=tile_columns,
+        shared_bytes=-(-(fixed + tile_columns * itemsize * max(1, stride)) // 16) * 16,
+        # A reduction keeps at most a number, what its rounding lost and a position per component, and two more.
+        state_bytes=(outputs + plan.formula.dim + 2) * (2 * itemsize + 8),
+    )
+
+
+def _rows_per_thread(plan: Plan, row_dim: int, outputs: int) -> int:
+    """Rows share the loads of a column, as long as all that a thread keeps fits its registers."""
+    words = plan.real.itemsize // 4
+    kept = words * (row_dim + 3 * outputs)
+    return next((rows for rows in (4, 2) if rows * kept <= ROW_REGISTERS * 2), 1)
+
+
+def _column_stride(column_dim: int, itemsize: int) -> int:
+    """Mirrors ``stride`` of native/reduce.cuh."""
+    vector = 16 // itemsize
+    return column_dim if column_dim <= 2 else -(-column_dim // vector) * vector
+
+
+def variable_count(plan: Plan) -> int:
+    """Length of the kernel's list of variables, which holds at least one."""
+    return max((variable.index + 1 for variable in plan.variables), default=1)
+
+
+@functools.lru_cache(maxsize=4096)
+def print_cuda_kernel(plan: Plan, rows_per_thread: int | None = None) -> CudaText:
+    """The whole text that NVRTC compiles for a plan. Equal plans print equal texts."""
+    tiling = choose_tiling(plan, rows_per_thread)
+    count = variable_count(plan)
+    reduction = plan.reduction.spelling("Formula::dim")
+    body = "\n".join(
+        (
+            f"// {plan.reduction.name} over j of  {print_formula(plan.formula)}",
+            *_definitions(plan, tiling, count),
+            '#include "reduce.cuh"',
+            "",
+            "namespace symbolic_matrices {",
+            print_struct(plan.formula),
+            "",
+        )
+    )
+    name = f"{plan.reduction.name}_{hashlib.sha256(f'{body}{reduction}'.encode()).hexdigest()[:16]}"
+    source = f"{body}\nSM_KERNEL({name}, Formula, {reduction})\n}}\n"
+    return CudaText(PrintedKernel(source, name), tiling, count)
+
+
+def _definitions(plan: Plan, tiling: Tiling, count: int) -> list[str]:
+    values = {
+        "REAL": plan.real.spelling,
+        "REAL_BITS": 8 * plan.real.itemsize,
+        "SM_VARIABLES": count,
+        "SM_ROWS": tiling.rows,
+        "SM_THREADS": tiling.threads,
+        "SM_MOST_COLUMNS": tiling.columns,
+        "SM_TILE_COLUMNS": tiling.tile_columns,
+        "SM_SHARED_BYTES": tiling.shared_bytes,
+        "SM_STATE_BYTES": tiling.state_bytes,
+    }
+    return [f"#define {name} {value}" for name, value in values.items()]
+
+
+
