@@ -21,11 +21,12 @@ MOST_SHARED_BYTES = 48 << 10  # that every GPU grants without being asked
 MOST_TILE_COLUMNS = 128  # one per thread that stages them
 ROW_REGISTERS = 20  # numbers that the rows of a thread may keep, beside the columns in flight
 
+# As many registers as a kernel likes: left alone, the compiler spills some of them for the sake of occupancy.
 # Approximate divisions, square roots and powers of 2, as math.cuh says; fused multiply-adds. Functions without a
 # qualifier run on the device: the headers of native/ are shared with processors.
 OPTIONS = (
     "--std=c++17", "--device-as-default-execution-space", "--fmad=true", "--ftz=true",
-    "--prec-div=false", "--prec-sqrt=false", f"--include-path={NATIVE_FOLDER}",
+    "--prec-div=false", "--prec-sqrt=false", "--maxrregcount=255", f"--include-path={NATIVE_FOLDER}",
 )  # fmt: skip
 
 
@@ -96,7 +97,12 @@ def choose_tiling(plan: Plan, rows_per_thread: int | None = None) -> Tiling:
 
 
 def _rows_per_thread(plan: Plan, row_dim: int, outputs: int) -> int:
-    """Rows share the loads of a column, as long as all that a thread keeps fits its registers."""
+    """Rows share the loads of a column, as long as all that a thread keeps fits its registers.
+
+    They also repeat the text of a pair, as columns do: a formula that is long for columns is long for rows.
+    """
+    if columns_at_once(plan) < 8:
+        return 1
     words = plan.real.itemsize // 4
     kept = words * (row_dim + 3 * outputs)
     return next((rows for rows in (4, 2) if rows * kept <= ROW_REGISTERS * 2), 1)
@@ -148,6 +154,3 @@ def _definitions(plan: Plan, tiling: Tiling, count: int) -> list[str]:
         "SM_STATE_BYTES": tiling.state_bytes,
     }
     return [f"#define {name} {value}" for name, value in values.items()]
-
-
-

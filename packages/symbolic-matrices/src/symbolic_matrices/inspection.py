@@ -9,10 +9,12 @@ from pathlib import Path
 
 from .backends.threads import get_num_threads
 from .compilation import Compiler, cache_directory, compiler_flags, find_compiler
+from .cuda_printing import OPTIONS, print_cuda_kernel
 from .errors import BackendError
 from .execution import BACKENDS
 from .lazy_tensor import LazyTensor
-from .planning import make_plan
+from .machine_code import inspect_kernel
+from .planning import Plan, make_plan
 from .printing import print_formula, print_kernel
 from .reductions import REDUCTIONS
 
@@ -27,16 +29,34 @@ class Explanation:
     source : the exact text that is compiled.
     kernel_name : its entry point, also the name that profilers show.
     options : the compiler's flags.
+    registers, spill_bytes, local_bytes : of a thread of a CUDA kernel; 0 for other targets.
+    shared_bytes : of a block of a CUDA kernel.
+    instructions_per_pair : of the inner loop of a CUDA kernel, for one row and one column, when a selection inserts
+        nothing.
     """
 
     formula: str
     source: str
     kernel_name: str
     options: tuple[str, ...]
+    registers: int = 0
+    spill_bytes: int = 0
+    local_bytes: int = 0
+    shared_bytes: int = 0
+    instructions_per_pair: float = 0.0
 
     def __str__(self) -> str:
-        options = " ".join(self.options)
-        return f"formula: {self.formula}\nkernel:  {self.kernel_name}\noptions: {options}\n\n{self.source}"
+        lines = [
+            f"formula: {self.formula}",
+            f"kernel:  {self.kernel_name}",
+            f"options: {' '.join(self.options)}",
+        ]
+        if self.registers:
+            lines.append(
+                f"code:    {self.instructions_per_pair:.2f} instructions per pair, {self.registers} registers, "
+                f"{self.spill_bytes} bytes spilled, {self.local_bytes} local, {self.shared_bytes} shared"
+            )
+        return "\n".join([*lines, "", self.source])
 
 
 def explain(
@@ -46,6 +66,7 @@ def explain(
     *,
     count: int | None = None,
     target: str = "cpu",
+    arch: str = "sm_90",
 ) -> Explanation:
     """Show the kernel of a reduction without running it.
 
@@ -55,7 +76,9 @@ def explain(
     reduction : a key of the table of reductions: "sum", "logsumexp", "argKmin"...
     axis : as for the reduction itself; 1 reduces j.
     count : the number of neighbours, for reductions that take one.
-    target : "cpu".
+    target : "cpu", or "cuda" which needs no GPU but NVRTC and nvdisasm: `pip install nvidia-cuda-nvrtc
+        nvidia-cuda-nvdisasm`.
+    arch : the architecture of the GPU, where the target is "cuda": "sm_90" is an H100.
 
     Raises
     ------
@@ -71,16 +94,31 @@ def explain(
     >>> explanation.formula
     'exp(-sqdist(x0, y1))'
     """
-    if target != "cpu":
-        raise BackendError(f"There is no compiled target {target!r}; choose 'cpu'.")
+    if target not in ("cpu", "cuda"):
+        raise BackendError(f"There is no compiled target {target!r}; choose 'cpu' or 'cuda'.")
     arguments = () if count is None else (count,)
     dtype = formula._context.computed_in or "float32"
     plan = make_plan(
         formula._formula, REDUCTIONS[reduction](*arguments), formula._reduced_axis(reduction, axis), dtype
     )
+    if target == "cuda":
+        return _explain_cuda(plan, arch)
     printed = print_kernel(plan)
     return Explanation(
         print_formula(plan.formula), printed.source, printed.kernel_name, _flags(find_compiler())
+    )
+
+
+def _explain_cuda(plan: Plan, arch: str) -> Explanation:
+    text = print_cuda_kernel(plan)
+    report = inspect_kernel(text, arch)
+    return Explanation(
+        print_formula(plan.formula),
+        text.printed.source,
+        text.printed.kernel_name,
+        (f"--gpu-architecture={arch}", *OPTIONS),
+        shared_bytes=text.tiling.shared_bytes,
+        **vars(report),
     )
 
 

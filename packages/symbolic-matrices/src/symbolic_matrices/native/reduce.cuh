@@ -97,11 +97,11 @@ class Kernel {
     SM_INLINE Kernel(const Problem& problem, Shared& shared) : problem(problem), shared(shared) {}
 
     // Point at the variables of one problem of the batch, and stage its parameters.
-    SM_INLINE void enter_batch(int64 batch) {
+    SM_INLINE void enter_batch(unsigned batch) {
         __syncthreads();  // the threads are done with the problem before
         if (threadIdx.x == 0) {
             SM_UNROLL for (int v = 0; v < SM_VARIABLES; ++v) {
-                unsigned rest = unsigned(batch);  // 64-bit divisions are function calls
+                unsigned rest = batch;  // 64-bit divisions are function calls
                 int64 offset = 0;
                 for (int axis = int(problem.batch_rank) - 1; axis >= 0; --axis) {
                     const unsigned size = unsigned(problem.batch_shape[axis]);
@@ -181,7 +181,7 @@ class Kernel {
         return static_cast<State*>(problem.partial_states)[(split * problem.batches + batch) * problem.rows + row];
     }
 
-    SM_INLINE void run_task(int64 first, int64 batch, int64 split) {
+    SM_INLINE void run_task(int64 first, unsigned batch, unsigned split) {
         enter_batch(batch);
         stage_rows(first);
         const int64 start = split * problem.split_columns;
@@ -200,10 +200,11 @@ class Kernel {
     static SM_INLINE void run(const Problem& problem, void* shared_memory) {
         constexpr int block_rows = R * SM_THREADS;
         Kernel kernel(problem, *static_cast<Shared*>(shared_memory));
-        for (int64 split = blockIdx.z; split < problem.column_splits; split += gridDim.z)
-            for (int64 batch = blockIdx.y; batch < problem.batches; batch += gridDim.y)
-                for (int64 first = int64(blockIdx.x) * block_rows; first < problem.rows; first += int64(gridDim.x) * block_rows)
-                    kernel.run_task(first, batch, split);
+        const unsigned blocks = unsigned(divide_up(problem.rows, block_rows));
+        for (unsigned split = blockIdx.z; split < unsigned(problem.column_splits); split += gridDim.z)
+            for (unsigned batch = blockIdx.y; batch < unsigned(problem.batches); batch += gridDim.y)
+                for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x)
+                    kernel.run_task(int64(block) * block_rows, batch, split);
     }
 
     // Merges the partial states of the splits, in the order of the columns: one thread per row.

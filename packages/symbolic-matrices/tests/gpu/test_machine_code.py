@@ -1,0 +1,89 @@
+"""CUDA kernels, compiled by NVRTC and disassembled: none of it needs a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gpu import formulas
+
+from symbolic_matrices import CompilationError, Vi, Vj, explain, nvrtc
+from symbolic_matrices.cuda_printing import OPTIONS, print_cuda_kernel
+from symbolic_matrices.machine_code import KernelReport, inspect_kernel
+from symbolic_matrices.reductions import REDUCTIONS
+
+pytestmark = pytest.mark.skipif(
+    not (nvrtc.is_available() and nvrtc.find_disassembler()), reason="there is no NVRTC or no nvdisasm"
+)
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
+# Instructions per pair on sm_90 in float32, at most. Other versions of NVIDIA's compiler may differ by a few percent.
+MOST_INSTRUCTIONS = {
+    "Gaussian, D = 3": 9.8,
+    "Gaussian, D = 10": 25,
+    "log-sum-exp, D = 3": 11.5,
+    "Laplacian, D = 3": 11.5,
+    "gradient of the Gaussian, D = 3": 14,
+    "argmin, D = 3": 10,
+    "10 nearest, D = 3": 11,
+}
+
+
+def report(case: str, arch: str) -> KernelReport:
+    return inspect_kernel(print_cuda_kernel(formulas.cases()[case]), arch)
+
+
+@pytest.mark.parametrize("case", MOST_INSTRUCTIONS)
+def test_inner_loops_are_as_short_as_promised(case):
+    found = report(case, "sm_90")
+    assert 1 < found.instructions_per_pair <= MOST_INSTRUCTIONS[case]
+    assert found.spill_bytes == found.local_bytes == 0
+    assert 16 < found.registers <= 128
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture(arch):
+    for case in ("log-sum-exp, D = 3", "10 nearest, D = 3"):
+        found = report(case, arch)
+        assert found.instructions_per_pair <= 1.15 * MOST_INSTRUCTIONS[case]
+        assert found.spill_bytes == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_operation_has_a_cuda_spelling(dtype):
+    """All the rows of the table in one kernel, for the oldest architecture."""
+    text = print_cuda_kernel(formulas.plan(formulas.all_operations(), dtype=dtype))
+    assert len(nvrtc.compile_cubin(text.printed.source, "sm_75", OPTIONS)) > 10_000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [name for name in REDUCTIONS if "_" not in name and "max" not in name])
+def test_every_reduction_has_a_cuda_twin(name, dtype):
+    arguments = (3,) if REDUCTIONS[name].is_counted else ()
+    text = print_cuda_kernel(formulas.plan(formulas.sqdist(2), name, *arguments, dtype=dtype))
+    assert inspect_kernel(text, "sm_80").spill_bytes == 0
+
+
+def test_neighbours_beyond_the_registers_take_local_memory():
+    text = print_cuda_kernel(formulas.plan(formulas.sqdist(3), "argKmin", 100))
+    found = inspect_kernel(text, "sm_90")
+    assert found.local_bytes >= 100 * (4 + 8)
+    assert found.instructions_per_pair <= 14
+
+
+def test_refusals_of_the_compiler_hold_its_own_words():
+    text = print_cuda_kernel(formulas.cases()["argmin, D = 3"])
+    broken = text.printed.source.replace("out[0] =", "out[0] = nonsense +", 1)
+    with pytest.raises(CompilationError, match=r"argmin over j(.|\n)*nonsense"):
+        nvrtc.compile_cubin(broken, "sm_90", OPTIONS)
+    with pytest.raises(CompilationError, match="sm_12345"):
+        nvrtc.compile_cubin(text.printed.source, "sm_12345", OPTIONS)
+
+
+def test_explanation_of_a_cuda_kernel():
+    x = np.zeros((10, 3), "float32")
+    explanation = explain(Vi(x).sqdist(Vj(x)), "argmin", axis=1, target="cuda", arch="sm_80")
+    assert "reduce.cuh" in explanation.source
+    assert "--gpu-architecture=sm_80" in explanation.options
+    assert explanation.shared_bytes >= 128 * 4 * 4  # a tile of columns
+    assert f"{explanation.registers} registers, 0 bytes spilled" in str(explanation)
+    assert explanation.instructions_per_pair <= 10
