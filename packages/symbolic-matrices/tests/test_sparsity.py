@@ -397,6 +397,20 @@ def test_rows_without_columns_have_gradient_zero():
         assert forward_ad.unpack_dual(K.min(axis=1)).tangent[2] == 0
 
 
+def test_transforms_of_torch_func():
+    x, y = random(3, 6, 2).detach(), random(5, 2).detach()
+    mask = torch.tensor(dense_mask(RANGES, (6, 5)))
+
+    def lazy(points):
+        return (-Vi(points).sqdist(Vj(y))).exp().sum(axis=1, ranges=RANGES).sum()
+
+    def dense(points):
+        return ((-((points[:, None] - y[None]) ** 2).sum(-1)).exp() * mask).sum()
+
+    found, expected = (torch.func.vmap(torch.func.grad(f))(x) for f in (lazy, dense))
+    assert_close(found, expected, factor=10)
+
+
 def test_float32_tensors_and_batches(backend):
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.rand(3, n, 2, generator=generator) for n in (6, 5))
