@@ -37,4 +37,4 @@ def with_data(tensor: engine.LazyTensor, given: Mapping[int, Binding]) -> engine
     read = tuple(given[b.value.position] if isinstance(b.value, Placeholder) else b for b in tensor._bindings)
     unread = tuple(b for b in given.values() if not any(b is other for other in read))
     bindings = (*read, *unread)
-    return tensor._make(tensor._formula, bindings, context_of(bindings))
+    return tensor._make(tensor._formula, bindings, context_of(bindings, tensor.ranges))
