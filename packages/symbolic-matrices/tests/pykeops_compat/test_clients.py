@@ -15,7 +15,16 @@ CLIENTS = sorted(Path(__file__).with_name("clients").glob("*.py"))
 def test_client(client, pytestconfig):
     command = [
         *(sys.executable, "-m", "symbolic_matrices.pykeops_compat"),
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib", str(client)),
+        *(
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            "addopts=--import-mode=importlib",
+            str(client),
+        ),
     ]
     done = subprocess.run(command, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -249,3 +249,53 @@ def test_bad_calls(data):
 
 def test_representation():
     assert repr(Genred("x", ["x = Vi(2)"], "Max", 1)) == "Genred('x', ['x = Vi(2)'], 'Max', axis=1)"
+
+
+# ---------------------------------------------------------------------- block sparsity, accumulation, outputs
+
+
+def blocks(integers):
+    """Rows 0-1 meet columns 0-2, rows 4-5 meet columns 1 and 3-4: KeOps' six arrays, and a mask."""
+    mask = np.zeros((6, 5), dtype=bool)
+    mask[0:2, 0:3], mask[4:6, 1:2], mask[4:6, 3:5] = True, True, True
+    arrays = (
+        [[0, 2], [4, 6]], [1, 3], [[0, 3], [1, 2], [3, 5]],
+        [[0, 1], [1, 2], [2, 3], [3, 5]], [1, 3, 4, 5], [[0, 2], [0, 2], [4, 6], [0, 2], [4, 6]],
+    )  # fmt: skip
+    return tuple(integers(array) for array in arrays), mask
+
+
+@pytest.mark.parametrize(
+    "integers", [lambda a: np.array(a, "int32"), lambda a: torch.tensor(a, dtype=torch.int32)]
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_ranges_of_keops(axis, integers, data, backend):
+    ranges, mask = blocks(integers)
+    F = scalar(*data)
+    expected = np.where(mask[..., None], F, 0).sum(axis)
+    routine = Genred(SCALAR, ALIASES, axis=axis)
+    assert_close(routine(*data, ranges=ranges, backend=backend), expected)
+    with np.errstate(divide="ignore"):
+        expected = np.log(np.where(mask[..., None], np.exp(F), 0).sum(axis))
+    routine = Genred(SCALAR, ALIASES, "LogSumExp", axis=axis)
+    result = routine(*data, ranges=ranges, backend=backend)
+    assert_close(result, expected)
+    assert np.array_equal(np.isneginf(result), np.isneginf(expected))
+
+
+@pytest.mark.parametrize(
+    "options", [{"use_double_acc": True}, {"dtype_acc": "float64"}, {"sum_scheme": "kahan_scheme"}]
+)
+def test_accumulation(options):
+    """Terms that float32 sums lose: (1e8 + 1) - 1e8."""
+    x, y = np.zeros((3, 1), "float32"), np.tile(np.array([[1e8], [1], [-1e8]], "float32"), (100, 1))
+    aliases = ["x = Vi(1)", "y = Vj(1)"]
+    assert (Genred("x + y", aliases, axis=1)(x, y) != 100).all()
+    assert (Genred("x + y", aliases, axis=1, **options)(x, y) == 100).all()
+
+
+def test_outputs_are_written_in_place(data):
+    out = np.empty((6, 1))
+    result = Genred(SCALAR, ALIASES, axis=1)(*data, out=out)
+    assert result is out
+    assert_close(out, scalar(*data).sum(1))

@@ -24,7 +24,7 @@ MODULES = [
     *(
         f"pykeops.{library}{below}"
         for library in ("numpy", "torch")
-        for below in ("", ".generic", ".generic.generic_red", ".generic.generic_ops", ".lazytensor",
+        for below in ("", ".cluster", ".generic", ".generic.generic_red", ".generic.generic_ops", ".lazytensor",
                       ".lazytensor.LazyTensor")
     ),
 ]  # fmt: skip
@@ -62,7 +62,7 @@ def test_modules_are_ours(name, pykeops):
     owners = {
         value.__module__ for value in exec_namespace.values() if isinstance(value, type) or callable(value)
     }
-    assert all(owner.startswith("symbolic_matrices.pykeops_compat.") for owner in owners)
+    assert all(owner.startswith("symbolic_matrices.") for owner in owners)
 
 
 @pytest.mark.usefixtures("pykeops")

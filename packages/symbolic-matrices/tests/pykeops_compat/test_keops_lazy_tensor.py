@@ -8,7 +8,7 @@ import torch
 from matrix_testing import assert_close, sample
 
 from symbolic_matrices.errors import AxisError, BackendError, ShapeError, UnknownReductionError
-from symbolic_matrices.pykeops_compat import LazyTensor, Pm, Vi, Vj
+from symbolic_matrices.pykeops_compat import LazyTensor, Pm, Vi, Vj, cluster
 
 
 @pytest.fixture
@@ -145,3 +145,41 @@ def test_gradients(clouds):
     K.logsumexp(1, backend="CPU").sum().backward()
     softmax = torch.softmax(torch.tensor(distances(*clouds)), 1).numpy()
     assert_close(x.grad, 2 * (softmax[..., None] * (clouds[0][:, None] - clouds[1])).sum(1))
+
+
+def test_ranges(clouds, K):
+    x, y = clouds
+    ranges = tuple(np.array(z) for z in ([[0, 2]], [1], [[1, 3]], [[1, 3]], [1], [[0, 2]]))
+    expected = np.zeros((6, 1))
+    expected[:2] = distances(x, y)[:2, 1:3].sum(1, keepdims=True)
+    assert_close(K.sum(1, ranges=ranges, backend="reference"), expected)
+    K.ranges = ranges
+    assert_close(K.sum(1, backend="reference"), expected)
+    symbolic = Vi(0, 2).sqdist(Vj(1, 2))
+    symbolic.ranges = ranges
+    assert_close(symbolic.sum(1)(x, y, backend="reference"), expected)
+    assert_close(Vi(0, 2).sqdist(Vj(1, 2)).sum(1)(x, y, backend="reference", ranges=ranges), expected)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.tensor])
+def test_clusters(convert, rng):
+    """KeOps' signatures: the arguments that it needs to save time are accepted."""
+    x, w = convert(sample(rng, (50, 2))), convert(sample(rng, (50,), (0.1, 1.0)))
+    labels = cluster.grid_cluster(x, 0.5)
+    count = int(labels.max()) + 1
+    sizes = np.bincount(np.asarray(labels))
+    ranges, centroids, weights = cluster.cluster_ranges_centroids(x, labels, weights=w, min_weight=1e-6)
+    (x_sorted, w_sorted), sorted_labels = cluster.sort_clusters((x, w), labels)
+    assert_close(np.diff(np.asarray(ranges), axis=1)[:, 0], sizes, "int64")
+    assert_close(cluster.cluster_ranges(sorted_labels, convert(sizes)), ranges, "int64")
+    means = [np.average(x_sorted[a:b], axis=0, weights=w_sorted[a:b]) for a, b in np.asarray(ranges)]
+    assert_close(centroids, means)
+    assert_close(cluster.cluster_centroids(x, labels, convert(sizes), weights=w, weights_c=weights), means)
+    six = cluster.from_matrix(ranges, ranges, convert(np.eye(count, dtype=bool)))
+    K = Vi(x_sorted).sqdist(Vj(x_sorted))
+    within = sum(
+        ((np.asarray(x_sorted[a:b])[:, None] - np.asarray(x_sorted[a:b])) ** 2).sum()
+        for a, b in np.asarray(ranges)
+    )
+    total = np.asarray(K.sum(1, ranges=cluster.swap_axes(six), backend="reference")).sum()
+    assert total == pytest.approx(within)

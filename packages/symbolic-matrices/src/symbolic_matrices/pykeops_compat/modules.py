@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import AlreadyImportedError
+from . import cluster
 from . import configuration as c
 from .generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from .genred import Genred
@@ -25,6 +26,7 @@ def _library() -> dict[str, dict[str, Any]]:
     """What ``pykeops.numpy`` and ``pykeops.torch`` hold, by the name of the module below them."""
     return {
         "": {**_TENSORS, **_GENERIC, "Genred": Genred},
+        ".cluster": {name: getattr(cluster, name) for name in cluster.__all__},
         ".generic": {**_GENERIC, "Genred": Genred},
         ".generic.generic_red": {"Genred": Genred},
         ".generic.generic_ops": _GENERIC,
