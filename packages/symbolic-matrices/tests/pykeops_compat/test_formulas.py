@@ -44,6 +44,11 @@ def products(x, y):
     return z.reshape(*z.shape[:-2], -1)
 
 
+def hats(z):
+    """Hat functions centred at 1 and 2."""
+    return np.maximum(1 - np.abs(z - np.array([1, 2])), 0)
+
+
 # fmt: off
 ROWS = {
     # ---------------------------------------------------------------- numbers
@@ -142,8 +147,19 @@ ROWS = {
     "MatVecMult(A, x)": lambda A, x, **_: np.einsum("...kl,...l->...k", matrix(A), x),
     "VecMatMult(x, A)": lambda A, x, **_: np.einsum("...kl,...k->...l", matrix(A), x),
     "TensorProd(x, y)": lambda x, y, **_: products(x, y),
+    "TensorDot(A, x, [3, 3], [3], [0], [0])": lambda A, x, **_: np.einsum("...kl,...k->...l", matrix(A), x),
+    "TensorDot(x, y, [3], [3], [], [])": lambda x, y, **_: products(x, y),
+    "TensorDot(x, y, [3], [3], [], [], [1, 0])": lambda x, y, **_: products(y, x),
+    "Kron(x, y, [3, 1], [1, 3])": lambda x, y, **_: products(x, y),
+    "BSpline(Concat(0, 1, 2, 3), 3 * s, 1)": lambda s, **_: hats(3 * s),
     # ---------------------------------------------------------------- symbolic calculus
     "Grad(SqDist(x, y), x, t)": lambda x, y, t, **_: 2 * t * (x - y),
+    "GradMatrix(x * s, s)": lambda x, **_: x,
+    "GradMatrix(Extract(x, 0, 2) ** 2, x)": lambda x, **_: concatenated(
+        2 * x[..., :1], np.zeros_like(x), 2 * x[..., 1:2], 0 * x[..., :1]),
+    "Diff(x ** 2, x, y)": lambda x, y, **_: 2 * x * y,
+    "Divergence(x ** 2, x)": lambda x, **_: 2 * total(x),
+    "Laplacian(Exp(-SqNorm2(x)), x)": lambda x, **_: np.exp(-total(x**2)) * (4 * total(x**2) - 6),
 }
 # fmt: on
 

@@ -53,6 +53,11 @@ def _insert(x: LazyTensor, start: int, total: int) -> LazyTensor:
     return x._apply(indexing.pad, attributes=(start, total))
 
 
+def _tensordot(x: LazyTensor, y: LazyTensor, *lists: tuple[int, ...]) -> LazyTensor:
+    """The shapes of both tensors, the axes of each that are summed over, and where the others go."""
+    return x.keops_tensordot(y, *lists[:4], *lists[4:])
+
+
 def _repeat(x: LazyTensor, count: int) -> LazyTensor:
     return x._apply(vectors.broadcast, attributes=(count,))
 
@@ -128,8 +133,15 @@ _ROWS = (
     Function("MatVecMult", "xx", lambda matrix, x: matrix.matvecmult(x)),
     Function("VecMatMult", "xx", lambda x, matrix: x.vecmatmult(matrix)),
     Function("TensorProd", "xx", lambda x, y: x.tensorprod(y)),
+    Function("TensorDot", "xxlllll", _tensordot, optional=1),
+    Function("Kron", "xxll", lambda x, y, dims, other_dims: x.kron(y, dims, other_dims)),
+    Function("BSpline", "xxn", lambda knots, x, degree: knots.bspline(x, degree)),
     # ---------------------------------------------------------------- symbolic calculus
     Function("Grad", "xxx", lambda f, v, cotangent: f.grad(v, cotangent)),
+    Function("GradMatrix", "xx", lambda f, v: f.grad_matrix(v)),
+    Function("Diff", "xxx", lambda f, v, direction: f.diff(v, direction)),
+    Function("Divergence", "xx", lambda f, v: f.divergence(v)),
+    Function("Laplacian", "xx", lambda f, v: f.laplacian(v)),
 )
 # fmt: on
 FUNCTIONS = {row.name: row for row in _ROWS}
