@@ -92,7 +92,7 @@ X, Y = np.ones((4, 3)), np.ones((5, 3))
         ),
         (lambda: LazyTensor.concatenate([]), ShapeError, "at least one tensor"),
         (lambda: LazyTensor.cat([Vi(X)], dim=0), AxisError, "got axis=0"),
-        (lambda: Vi(X)[0], AxisError, r"tensor\[\.\.\., k\]"),
+        (lambda: Vi(X)[0, 1], AxisError, r"tensor\[\.\.\., k\]"),
         (
             lambda: Vi(X).sqdist(Vj(Y)) @ np.ones(4),
             ShapeError,

@@ -13,8 +13,12 @@ from .errors import (
     CacheWarning,
     CompilationError,
     CompilerNotFoundError,
+    ConvergenceWarning,
     DifferentiationError,
     EmptyReductionError,
+    EntryError,
+    IndefiniteMatrixError,
+    MissingLibraryError,
     OptionError,
     ShapeError,
     SlowBackendWarning,
@@ -27,6 +31,7 @@ from .inspection import Configuration, Explanation, explain, show_config
 from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
 from .lookup import Table
 from .profiling import Profile
+from .solvers import SolveReport
 from .sparsity import BlockRanges, ragged, ragged_from_batch
 
 __version__ = "0.1.0"
@@ -40,15 +45,20 @@ __all__ = [
     "CompilationError",
     "CompilerNotFoundError",
     "Configuration",
+    "ConvergenceWarning",
     "DifferentiationError",
     "EmptyReductionError",
+    "EntryError",
     "Explanation",
+    "IndefiniteMatrixError",
     "LazyTensor",
+    "MissingLibraryError",
     "OptionError",
     "Pm",
     "Profile",
     "ShapeError",
     "SlowBackendWarning",
+    "SolveReport",
     "SymbolicMatricesError",
     "SymbolicMatricesWarning",
     "SymbolicReduction",

@@ -18,7 +18,9 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from .arrays import is_tracing
+from .calculus import Calculus
 from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
+from .matrix_methods import MatrixMethods
 from .operations import OPERATIONS
 from .operators import Operators
 from .reductions import REDUCTIONS
@@ -266,6 +268,8 @@ def _gives_array(
     """Whether a method returns numbers, not a formula."""
     if name == "reduction":
         return _gives_array(tensor, arguments[0], arguments[1:], options)
+    if name == "__getitem__":
+        return not isinstance(arguments[0], tuple)  # rows, rather than components
     if name not in _REDUCING:
         return name not in _FORMULAS
     axis = arguments[0] if arguments else options.get("axis", options.get("dim"))
@@ -284,7 +288,8 @@ _RIGHT_OPERATORS = {
 _OPERATORS = {*_RIGHT_OPERATORS.values(), "__add__", "__mul__", "__neg__", "__abs__", "__getitem__"}
 _METHODS = [
     name
-    for name, member in {**vars(TableMethods), **vars(Operators), **vars(LazyTensor)}.items()
+    for kind in (TableMethods, Operators, Calculus, MatrixMethods, LazyTensor)
+    for name, member in vars(kind).items()
     if inspect.isfunction(member) and (not name.startswith("_") or name in _OPERATORS)
 ]
 _FORMULAS = set(OPERATIONS) | {

@@ -39,6 +39,18 @@ class DifferentiationError(SymbolicMatricesError, RuntimeError):
     """A derivative that is asked for where there is none."""
 
 
+class EntryError(SymbolicMatricesError, IndexError):
+    """Rows that a symbolic matrix does not have."""
+
+
+class IndefiniteMatrixError(SymbolicMatricesError, ArithmeticError):
+    """A linear solve with a matrix that is not positive definite."""
+
+
+class MissingLibraryError(SymbolicMatricesError, ImportError):
+    """An optional library that is asked for and not installed."""
+
+
 class EmptyReductionError(SymbolicMatricesError, ValueError):
     """A reduction without identity, such as an arg-min, over an axis of size zero."""
 
@@ -65,6 +77,10 @@ class SymbolicMatricesWarning(UserWarning):
 
 class SlowBackendWarning(SymbolicMatricesWarning):
     """The reference backend stands in for a compiled one."""
+
+
+class ConvergenceWarning(SymbolicMatricesWarning):
+    """A linear solve that stopped before it reached its tolerance."""
 
 
 class CacheWarning(SymbolicMatricesWarning):

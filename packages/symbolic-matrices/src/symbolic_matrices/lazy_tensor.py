@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from .arrays import Array, find_library, is_tracing
+from .arrays import find_library, is_tracing
 from .bindings import (
     AXES,
     Binding,
@@ -22,17 +22,18 @@ from .bindings import (
     placeholder,
 )
 from .calculus import Calculus
-from .errors import ArrayTypeError, AxisError, OptionError, ShapeError, UnknownReductionError
+from .errors import AxisError, OptionError, ShapeError, UnknownReductionError
 from .expressions import Attributes, Axis, Node, call, renumber, transpose, variable
+from .matrix_methods import MatrixMethods
 from .operations import Operation
 from .operators import choose_axis
 from .printing import print_formula
 from .reducing import run
-from .reductions import REDUCTIONS, ReductionCall, Sum, choose_accumulate
+from .reductions import REDUCTIONS, ReductionCall, choose_accumulate
 from .sparsity import BlockRanges, as_block_ranges
 
 
-class LazyTensor(Calculus):
+class LazyTensor(MatrixMethods, Calculus):
     r"""A symbolic matrix :math:`M_{ij} = F(x_i, y_j) \in \mathbb{R}^D`.
 
     Parameters
@@ -242,25 +243,6 @@ class LazyTensor(Calculus):
                 f"choose {batch} (over i) or {batch + 1} (over j)."
             )
         return Axis.I if position == batch else Axis.J
-
-    def __matmul__(self, vector: Array) -> Any:
-        """Matrix-vector products: sum_j M_ij v_j for v of shape (N,), (*batch, N, E) -> (M,), (*batch, M, E)."""
-        if find_library(vector) is None:
-            raise ArrayTypeError(f"K @ v needs an array v but got {type(vector).__qualname__}.")
-        is_flat = len(vector.shape) == 1
-        columns = vector[:, None] if is_flat else vector
-        if len(columns.shape) < 2 or columns.shape[-2] != self._full_shape[-2]:
-            raise ShapeError(
-                f"K @ v: K has shape {self.shape} but v has shape {tuple(vector.shape)}; they must match."
-            )
-        v_j = LazyTensor(columns[..., None, :, :])
-        product = self * v_j
-        result = product._reduce(ReductionCall(Sum(), Axis.J))
-        return result[..., 0] if is_flat and result.shape[-1] == 1 else result
-
-    def __rmatmul__(self, vector: Array) -> Any:
-        """v @ K = K^T v."""
-        return self.T @ vector
 
 
 class SymbolicReduction:

@@ -19,7 +19,7 @@ def run(
     formula: Node, bindings: tuple[Binding, ...], context: Context, call: ReductionCall, out: Any
 ) -> tuple[Array, ...]:
     """The outputs of a reduction, written to ``out`` if it is given."""
-    request = _request(formula, context, call)
+    request = request_of(formula, context, call)
     arrays = tuple(resolve(binding, context) for binding in bindings)
     outputs = launch(request, arrays)
     if call.finish is not None:
@@ -29,7 +29,8 @@ def run(
     return outputs if out is None else write(outputs, out, arrays, request.library)
 
 
-def _request(formula: Node, context: Context, call: ReductionCall) -> Request:
+def request_of(formula: Node, context: Context, call: ReductionCall) -> Request:
+    """A reduction of a formula, without its data."""
     if context.library is None:
         raise ArrayTypeError("A reduction needs at least one array, but this formula holds numbers only.")
     rows, columns = (1 if size is None else size for size in (context.rows, context.columns))

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .function import reduce
+from .solving import solve
 
-__all__ = ["reduce"]
+__all__ = ["reduce", "solve"]

@@ -91,7 +91,7 @@ class ReductionFunction(torch.autograd.Function):
         count: int = ctx.variable_count
         arrays, kept = tuple(ctx.saved_tensors[:count]), tuple(ctx.saved_tensors[count:])
         wanted = tuple(ctx.needs_input_grad[1:])
-        found = _gradients(ctx.request, arrays, kept, upstream[0], wanted)
+        found = gradients_of(ctx.request, arrays, kept, upstream[0], wanted)
         return (None, *(found.get(position) for position in range(count)))
 
     @staticmethod
@@ -101,7 +101,7 @@ class ReductionFunction(torch.autograd.Function):
         moving = {k: tangent for k, tangent in enumerate(tangents) if tangent is not None}
         # PyTorch switches forward mode off here, but an outer jvp follows what is computed: tangents of tangents
         with forward_ad._set_fwd_grad_enabled(True):
-            tangent = _tangent(ctx.request, primals[:count], primals[count:], moving)
+            tangent = tangent_of(ctx.request, primals[:count], primals[count:], moving)
         return (tangent, *(None for _ in ctx.request.reduction.kinds[1:]))
 
     @staticmethod
@@ -122,7 +122,7 @@ def _lead(array: Tensor, where: int | None, rank: int) -> Tensor:
     return moved[(slice(None), *(None for _ in range(missing)))]
 
 
-def _gradients(
+def gradients_of(
     request: Request, arrays: Tensors, kept: Tensors, upstream: Tensor, wanted: Wanted
 ) -> dict[int, Tensor]:
     """The gradients that are wanted, by the position of their array; ``kept`` is what the forward pass saved beside."""
@@ -137,7 +137,9 @@ def _gradients(
     return gradients_of_selection(request, arrays, kept[0], upstream, wanted, reduce)
 
 
-def _tangent(request: Request, arrays: Tensors, kept: Tensors, tangents: dict[int, Tensor]) -> Tensor | None:
+def tangent_of(
+    request: Request, arrays: Tensors, kept: Tensors, tangents: dict[int, Tensor]
+) -> Tensor | None:
     """The tangent of the values, from those of the arrays that have one, by their position."""
     reduction = request.reduction
     if Kind.VALUES not in reduction.kinds:

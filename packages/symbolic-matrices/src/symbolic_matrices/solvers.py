@@ -1,0 +1,212 @@
+"""Owns the conjugate gradient method, on arrays of any library. Knows no differentiation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .arrays import Array, ArrayLibrary, library_of
+from .errors import ConvergenceWarning, IndefiniteMatrixError, OptionError, warn_user
+from .execution import Request, execute
+from .expressions import variable
+from .operations.pointwise import multiply
+from .reductions import Sum
+
+Preconditioner = Callable[[Array], Array]
+ROUNDING = {
+    "float32": 1e-4,
+    "float64": 1e-13,
+}  # of p'Ap, relative to |A| |p|^2: about 1000 units in the last place
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """When to stop, and an approximate inverse."""
+
+    eps: float
+    max_iter: int
+    preconditioner: Preconditioner | None = None
+
+    def __post_init__(self) -> None:
+        if not self.eps > 0:
+            raise OptionError(f"eps, the relative residual to reach, must be positive but is {self.eps!r}.")
+        if self.max_iter < 1:
+            raise OptionError(f"max_iter must be at least 1 but is {self.max_iter!r}.")
+
+
+@dataclass(frozen=True)
+class SolveReport:
+    """How a linear solve went.
+
+    Attributes
+    ----------
+    iterations : products with the matrix that searched for the solution.
+    residuals : |b - A x| / |b| of each right-hand side, computed afresh from the solution, of shape (*batch, E).
+    converged : whether all of them are at most eps.
+    """
+
+    iterations: int
+    residuals: Array
+    converged: bool
+
+
+@dataclass(frozen=True)
+class LinearSystem:
+    """(K + alpha Id) x = b for a matrix K that a request describes, whose data come separately.
+
+    Attributes
+    ----------
+    request : its formula and the axis that a product with K sums over.
+    """
+
+    request: Request
+    options: SolveOptions
+
+    @property
+    def transposed(self) -> LinearSystem:
+        return replace(self, request=replace(self.request, axis=self.request.axis.swapped))
+
+    def product_request(self, count: int, width: int) -> Request:
+        """K v, where v (*batch, N, width) comes after the ``count`` arrays of the formula."""
+        vector = variable(count, self.request.axis, width)
+        return replace(self.request, formula=multiply(self.request.formula, vector), reduction=Sum())
+
+    def solve(self, b: Array, alpha: Any, arrays: tuple[Array, ...]) -> tuple[Array, SolveReport]:
+        """The solution for right-hand sides (*batch, N, E)."""
+        request = self.product_request(len(arrays), b.shape[-1])
+
+        def product(v: Array) -> Array:
+            return execute(request, (*arrays, v))[0] + alpha * v
+
+        return conjugate_gradient(product, b, self.options)
+
+
+def conjugate_gradient(
+    product: Callable[[Array], Array], b: Array, options: SolveOptions
+) -> tuple[Array, SolveReport]:
+    r"""Solve A x = b for a symmetric positive definite matrix A, given by its products with vectors.
+
+    Right-hand sides, the columns of b (*batch, N, E), advance together, each with steps of its own. The residual that
+    the recurrence updates drifts away from b - A x by rounding: where the latter is still too large in the end, the
+    method starts again from there, as long as this helps [1]_.
+
+    References
+    ----------
+    .. [1] Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd edition, SIAM, 2003, algorithm 9.1.
+    """
+    library = library_of(b)
+    scale = _norm(library, b)
+    target = options.eps * scale
+    x, residual, iterations, worst = 0 * b, b, 0, float("inf")
+    while True:
+        left = replace(options, max_iter=options.max_iter - iterations)
+        step, used = _descend(product, residual, target, left)
+        x, iterations = x + step, iterations + used
+        residual = b - product(x)
+        norms = _norm(library, residual)
+        relative = norms / (scale + (scale == 0))  # where b = 0, so is x
+        previous, worst = worst, float(relative.max()) if 0 not in relative.shape else 0.0
+        converged = bool((norms <= target).all())
+        if converged or iterations >= options.max_iter or not worst < 0.5 * previous:
+            break
+    if not converged:
+        _warn(iterations, worst, options)
+    return x, SolveReport(iterations, relative[..., 0, :], converged)
+
+
+def _descend(
+    product: Callable[[Array], Array], b: Array, target: Array, options: SolveOptions
+) -> tuple[Array, int]:
+    """Conjugate gradient from 0 until the recurrence says that every residual is at most its target."""
+    library = library_of(b)
+    where, precondition = library.namespace.where, options.preconditioner or (lambda r: r)
+    x, r = 0 * b, b
+    z = precondition(r)
+    p, rz, largest = z, _dot(r, z), 0.0
+    for iteration in range(options.max_iter):
+        is_open = _norm(library, r) > target
+        if not bool(is_open.any()):
+            return x, iteration
+        Ap = product(p)
+        curvature = _dot(p, Ap)
+        largest = _check_definite(library, p, Ap, curvature, largest, iteration)
+        moves = is_open & (curvature > 0) & (rz > 0)
+        if not bool(moves.any()):
+            return x, iteration  # nothing but rounding errors is left
+        step = where(moves, rz, 0 * rz) / where(moves, curvature, 1 + 0 * curvature)
+        x, r = x + step * p, r - step * Ap
+        z = precondition(r)
+        previous, rz = rz, _dot(r, z)
+        p = z + where(moves, rz, 0 * rz) / where(moves, previous, 1 + 0 * rz) * p
+    return x, options.max_iter
+
+
+def _check_definite(
+    library: ArrayLibrary, p: Array, Ap: Array, curvature: Array, largest: Any, iteration: int
+) -> Any:
+    """Refuse p'Ap < 0 beyond rounding errors; returns the largest |A p| / |p| so far."""
+    squared = _dot(p, p)
+    norm = float((_dot(Ap, Ap) / (squared + (squared == 0))).max()) ** 0.5
+    largest = max(largest, norm if norm < float("inf") else 0.0)
+    if bool((curvature < -ROUNDING[library.dtype_name(p)] * largest * squared).any()):
+        raise IndefiniteMatrixError(
+            f"A = K + alpha Id is not positive definite: p'Ap = {float(curvature.min()):.1e} for a direction p of "
+            f"iteration {iteration}. Conjugate gradient needs a symmetric positive definite matrix: raise alpha, or "
+            "use another solver, such as scipy.sparse.linalg.minres on K.aslinearoperator()."
+        )
+    return largest
+
+
+def _warn(iterations: int, worst: float, options: SolveOptions) -> None:
+    warn_user(
+        f"solve stopped after {iterations} iterations at a relative residual of {worst:.1e}, above "
+        f"eps={options.eps:.1e}. Raise max_iter, eps or alpha, use float64 data, or pass preconditioner='nystrom'.",
+        ConvergenceWarning,
+    )
+
+
+def _dot(x: Array, y: Array) -> Array:
+    """Inner products of columns, (*batch, 1, E)."""
+    return (x * y).sum(-2)[..., None, :]
+
+
+def _norm(library: ArrayLibrary, x: Array) -> Array:
+    return library.namespace.sqrt(_dot(x, x))
+
+
+def jacobi(diagonal: Array, alpha: Any) -> Preconditioner:
+    """Divide by the diagonal of K + alpha Id; ``diagonal`` is (*batch, N, 1)."""
+    inverse = 1 / (diagonal + alpha)
+    return lambda r: inverse * r
+
+
+def nystrom(product: Callable[[Array], Array], sample: Array, alpha: Any) -> Preconditioner:
+    r"""Invert K + alpha Id approximately, from the products of K with some random directions.
+
+    With the orthonormal directions :math:`\Omega` of shape (*batch, N, R), the Nyström approximation
+    :math:`\hat K = (K \Omega) (\Omega^\top K \Omega)^{-1} (K \Omega)^\top = U \Lambda U^\top` replaces K in
+
+    .. math:: P^{-1} = (\lambda_R + \alpha) U (\Lambda + \alpha)^{-1} U^\top + (1 - U U^\top).
+
+    References
+    ----------
+    .. [1] Z. Frangella, J. A. Tropp, M. Udell, Randomized Nyström preconditioning, SIAM J. Matrix Anal. Appl. 44 (2),
+       2023, algorithm 2.1 and equation (1.3).
+    """
+    library = library_of(sample)
+    linalg = library.namespace.linalg
+    directions = linalg.qr(sample)[0]
+    images = product(directions)
+    precision = {"float32": 6e-8, "float64": 1.1e-16}[library.dtype_name(sample)]
+    shift = precision * (images * images).sum((-2, -1))[..., None, None] ** 0.5 * sample.shape[-2] ** 0.5
+    images = images + shift * directions
+    core = directions.swapaxes(-1, -2) @ images
+    factor = linalg.cholesky((core + core.swapaxes(-1, -2)) / 2)
+    basis, singular, _ = linalg.svd(
+        linalg.solve(factor, images.swapaxes(-1, -2)).swapaxes(-1, -2), full_matrices=False
+    )
+    values = (singular**2)[..., :, None] - shift
+    values = library.namespace.where(values > 0, values, 0 * values)  # (*batch, R, 1)
+    weights = (values[..., -1:, :] + alpha) / (values + alpha) - 1
+    return lambda r: r + basis @ (weights * (basis.swapaxes(-1, -2) @ r))
