@@ -53,6 +53,12 @@ def test_grid_sizes_of_every_kind(library, rng):
         np.testing.assert_array_equal(grid_cluster(library(x), size), expected)
 
 
+def test_float32_points_close_to_an_edge(library):
+    """Their difference, 1 + 2^-26, is no float32 number."""
+    x = np.array([[-1.0], [2.0**-26]], "float32")
+    assert grid_cluster(library(x), 1 + 2.0**-27).tolist() == [0, 1]
+
+
 def test_grids_with_more_cells_than_numbers(library):
     """2^61 cells along each of ten axes: their numbers fit no integer, their ranks do."""
     x = np.zeros((4, 10))
@@ -115,11 +121,11 @@ def test_float32_centroids_far_from_the_origin(library, rng):
     x = (1e6 + sample(rng, (100_000, 1))).astype("float32")
     labels = np.zeros(100_000, int)
     weights = rng.random(100_000).astype("float32")
-    found = cluster_centroids(library(x), library(labels), library(weights[:, None]))
-    assert found.dtype == library(x).dtype
-    assert (
-        abs(float(found[0, 0]) - np.average(x.astype("float64")[:, 0], weights=weights)) < 0.04
-    )  # half a spacing
+    for given_weights, w in ((library(weights[:, None]), weights), (None, None)):
+        found = cluster_centroids(library(x), library(labels), given_weights)
+        assert found.dtype == library(x).dtype
+        expected = np.average(x.astype("float64")[:, 0], weights=w)
+        assert abs(float(found[0, 0]) - expected) < 0.04  # half a spacing
 
 
 def test_tensors_that_need_gradients(rng):

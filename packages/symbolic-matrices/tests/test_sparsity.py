@@ -26,7 +26,9 @@ from symbolic_matrices import (
     ragged_from_batch,
 )
 from symbolic_matrices.backends import cpu, threads
+from symbolic_matrices.reductions import REDUCTIONS as TABLE
 
+RANGES = BlockRanges([[0, 2], [3, 5]], [2, 3], [[2, 4], [0, 1], [1, 3]])
 NAMES = ("sum", "logsumexp", "min_argmin", "max_argmax", "Kmin_argKmin")
 
 
@@ -198,6 +200,33 @@ def test_nothing_is_visited(name, backend):
             assert all((output == -1).all() for output in indices)
 
 
+@pytest.mark.parametrize("name", TABLE)
+def test_every_reduction_agrees_with_the_reference(name, rng):
+    """Also over nothing: rows 2 and 5 visit no column."""
+    x, y, row = sample(rng, (6, 2)), sample(rng, (5, 2)), TABLE[name]
+    weight = sample(rng, (5, 2)) if row.make is None else None
+    found, expected = (
+        Vi(x).sqdist(Vj(y)).reduction(
+            name, *(2,) * row.is_counted, axis=1, ranges=RANGES, backend=backend, weight=weight
+        )
+        for backend in BACKENDS
+    )  # fmt: skip
+    for one, other in zip(
+        *(out if isinstance(out, tuple) else (out,) for out in (found, expected)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-13)
+
+
+def test_means_divide_by_the_columns_that_are_visited(rng, backend):
+    x, y = sample(rng, (6, 2)), sample(rng, (5, 2))
+    mask = dense_mask(RANGES, (6, 5))
+    with np.errstate(invalid="ignore"):
+        expected = (squared_distances(x, y) * mask).sum(1) / mask.sum(1)
+    found = Vi(x).sqdist(Vj(y)).mean(axis=1, ranges=RANGES, backend=backend)[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    assert np.isnan(found[[2, 5]]).all()
+
+
 @settings(max_examples=20, deadline=None)
 @given(lengths=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=8))
 def test_ragged_problems_are_a_loop(lengths):
@@ -362,9 +391,6 @@ def test_gradients_of_any_structure(name, structure):
     )
     for one, other in zip(found, expected, strict=True):
         assert_close(one, torch.nan_to_num(other), factor=10)
-
-
-RANGES = BlockRanges([[0, 2], [3, 5]], [2, 3], [[2, 4], [0, 1], [1, 3]])
 
 
 @pytest.mark.parametrize("name", [*REDUCTIONS, "Kmin"])
