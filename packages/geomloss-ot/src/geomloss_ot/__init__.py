@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from .certificates import Certificate
@@ -19,9 +20,10 @@ from .gaussians import (
 from .results import OTResult
 from .sinkhorn import Progress
 from .sliced import max_sliced_wasserstein_distance, sliced_wasserstein_distance, wasserstein_1d
-from .solve import solve, solve_sample
+from .solve import solve, solve_grid, solve_sample
 
 if TYPE_CHECKING:
+    from .images import sinkhorn_divergence
     from .samples_loss import SamplesLoss
 
 __all__ = [
@@ -39,18 +41,21 @@ __all__ = [
     "gaussian_mixture_geodesic",
     "gaussian_mixture_plan",
     "max_sliced_wasserstein_distance",
+    "sinkhorn_divergence",
     "sliced_wasserstein_distance",
     "solve",
+    "solve_grid",
     "solve_sample",
     "wasserstein_1d",
 ]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    # SamplesLoss is a PyTorch module: importing it here would make PyTorch a dependency of everything else.
-    if name == "SamplesLoss":
-        from .samples_loss import SamplesLoss
+# What takes PyTorch tensors only: importing it here would make PyTorch a dependency of everything else.
+_FOR_TORCH = {"SamplesLoss": "samples_loss", "sinkhorn_divergence": "images"}
 
-        return SamplesLoss
+
+def __getattr__(name: str) -> Any:
+    if name in _FOR_TORCH:
+        return getattr(importlib.import_module(f".{_FOR_TORCH[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from symbolic_matrices.arrays import Array, library_of
 
 from .costs import Cost
-from .geometries import Geometry, MatrixGeometry, PointGeometry
+from .geometries import Geometry, GridGeometry, MatrixGeometry, PointGeometry
 from .measures import Measure, check_points, check_same_kind, check_weights, uniform_weights
 from .penalties import PENALTIES, Penalty, find_penalty
 from .sinkhorn import Progress, Stopping
 
 DEFAULT_TOLERANCES = {"float32": 1e-4, "float64": 1e-5}
+SEPARABLE_COSTS = ("sqeuclidean", "cityblock")
 UNBALANCED_TYPES = (*PENALTIES, "range")
 
 
@@ -35,6 +36,50 @@ def check_positive(name: str, value: float) -> None:
     """Raise a ValueError unless the parameter is positive: NaN is not."""
     if not value > 0:
         raise ValueError(f"{name}={value!r}: expected a positive number.")
+
+
+def read_grid(
+    name: str, weights: Array, axes: Sequence[tuple[float, float]] | None
+) -> tuple[Measure, tuple[int, ...], tuple[tuple[float, ...], ...]]:
+    """An image as a measure with weights (..., N), its size along each axis and the coordinates of its pixels.
+
+    ``axes`` holds the bounds (low, high) of the domain; without it, the image has no batch and lives on a unit cube.
+    """
+    dims = weights.ndim if axes is None else len(axes)
+    if not 1 <= dims <= 3 or weights.ndim < dims or 0 in weights.shape:
+        raise ValueError(
+            f"{name} has shape {tuple(weights.shape)} and axes={axes!r}: expected a signal (N,), an image (N, M) or a "
+            "volume (N, M, P); with batches in front, give axes, one pair (low, high) per dimension of the grid."
+        )
+    sizes = tuple(weights.shape[weights.ndim - dims :])
+    coordinates = []
+    for size, (low, high) in zip(sizes, axes or ((0.0, 1.0),) * dims, strict=True):
+        if not low < high:
+            raise ValueError(f"axes={axes!r}: expected pairs (low, high) of increasing numbers.")
+        width = (high - low) / size
+        coordinates.append(tuple(low + (k + 0.5) * width for k in range(size)))
+    flat = weights.reshape(*weights.shape[: weights.ndim - dims], -1)
+    check_weights(name, flat, tuple(flat.shape), flat)
+    return Measure(flat), sizes, tuple(coordinates)
+
+
+def grid_geometries(
+    measures: tuple[Measure, Measure], coordinates: tuple[Any, Any], cost: Cost, *, debias: bool
+) -> tuple[Geometry, ...]:
+    """The costs from a to b and, if debiased, from a to a and from b to b."""
+    if cost.name not in SEPARABLE_COSTS:
+        raise ValueError(
+            f"metric={cost.name!r}: costs on grids are sums over axes, {' or '.join(map(repr, SEPARABLE_COSTS))}."
+        )
+    batch = tuple(measures[0].weights.shape[:-1])
+    if batch != tuple(measures[1].weights.shape[:-1]) or len(coordinates[0]) != len(coordinates[1]):
+        raise ValueError(
+            f"a holds {batch} grids of dimension {len(coordinates[0])} and b {tuple(measures[1].weights.shape[:-1])} "
+            f"grids of dimension {len(coordinates[1])}: expected the same."
+        )
+    x, y = coordinates
+    pairs = ((x, y), (x, x), (y, y)) if debias else ((x, y),)
+    return tuple(GridGeometry(p, q, cost.power, cost.coefficient, batch) for p, q in pairs)
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -151,3 +196,10 @@ def read_stopping(
     if max_iter < 1:
         raise ValueError(f"max_iter={max_iter!r}: expected at least one iteration.")
     return Stopping(tol, max_iter, callback)
+
+
+def print_progress(progress: Progress) -> None:
+    """The callback of ``verbose=True``."""
+    print(
+        f"{progress.iteration:4d}: epsilon = {progress.epsilon:.3e}, marginal error = {progress.marginal_error:.1e}"
+    )

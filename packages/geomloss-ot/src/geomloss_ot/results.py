@@ -11,7 +11,6 @@ from symbolic_matrices.arrays import Array, library_of
 
 from .certificates import Certificate, certify
 from .divergences import Divergence
-from .geometries import PointGeometry
 from .sinkhorn import Problem, row_marginal
 
 MAX_DENSE_ENTRIES = 100_000_000
@@ -33,11 +32,15 @@ class OTResult:
     With PyTorch, all the attributes but ``certificate``, ``n_iter`` and ``status`` are differentiable functions of
     the points (or costs) and of the weights: values twice, plans, maps and potentials once.
 
-    Shapes are written for one problem between N and M points; batches come first.
+    Shapes are written for one problem between N and M points; batches come first. For images, N and M stand for their
+    shapes, but in ``plan``, ``density`` and ``lazy_plan``, whose pixels stand in C order.
     """
 
     divergence: Divergence
     centre: Array | None = None  # what was subtracted from the points, (D,)
+    grids: tuple[tuple[int, ...], tuple[int, ...]] | None = (
+        None  # sizes of the images, where supports are grids
+    )
 
     @property
     def _problem(self) -> Problem:
@@ -64,22 +67,22 @@ class OTResult:
     @property
     def potential_a(self) -> Array:
         """Dual potential f of the source points: (N,)."""
-        return self.potentials[0]
+        return self._shaped(self.potentials[0], 0)
 
     @property
     def potential_b(self) -> Array:
         """Dual potential g of the target points: (M,)."""
-        return self.potentials[1]
+        return self._shaped(self.potentials[1], 1)
 
     @property
     def potential_aa(self) -> Array | None:
         """Dual potential of OT(a, a), if debiased: (N,)."""
-        return None if self.divergence.aa is None else self.divergence.aa.potentials[0]
+        return None if self.divergence.aa is None else self._shaped(self.divergence.aa.potentials[0], 0)
 
     @property
     def potential_bb(self) -> Array | None:
         """Dual potential of OT(b, b), if debiased: (M,)."""
-        return None if self.divergence.bb is None else self.divergence.bb.potentials[0]
+        return None if self.divergence.bb is None else self._shaped(self.divergence.bb.potentials[0], 1)
 
     @cached_property
     def plan(self) -> Array:
@@ -111,12 +114,12 @@ class OTResult:
     @cached_property
     def marginal_a(self) -> Array:
         """Row sums of the plan: (N,)."""
-        return row_marginal(self._problem, *self.potentials)
+        return self._shaped(row_marginal(self._problem, *self.potentials), 0)
 
     @cached_property
     def marginal_b(self) -> Array:
         """Column sums of the plan: (M,)."""
-        return row_marginal(self._problem.T, *reversed(self.potentials))
+        return self._shaped(row_marginal(self._problem.T, *reversed(self.potentials)), 1)
 
     @property
     def mapped_mass_a(self) -> Array:
@@ -131,12 +134,12 @@ class OTResult:
     @cached_property
     def a_to_b(self) -> Array:
         """Barycentric map: for each source point, the mean of the target points under its row of the plan: (N, D)."""
-        return self._barycentric_map(self._problem, *self.potentials)
+        return self._shaped(self._barycentric_map(self._problem, *self.potentials), 0, 1)
 
     @cached_property
     def b_to_a(self) -> Array:
         """Barycentric map from the target points to the source: (M, D)."""
-        return self._barycentric_map(self._problem.T, *reversed(self.potentials))
+        return self._shaped(self._barycentric_map(self._problem.T, *reversed(self.potentials)), 1, 1)
 
     @cached_property
     def certificate(self) -> Certificate:
@@ -174,13 +177,16 @@ class OTResult:
         return library.convert(values, library.dtype_name(weights), library.device(weights))
 
     def _barycentric_map(self, problem: Problem, f: Array, g: Array) -> Array:
-        geometry = problem.geometry
-        if not isinstance(geometry, PointGeometry):
-            raise TypeError(
-                "A cost given as a matrix has no points to map: use plan, or solve_sample with lazy=True."
-            )
         b = problem.target.weights[..., None]
+        y = problem.geometry.T.row_points(b)
         xp = library_of(b).namespace
-        sums = geometry.apply_plan(problem.epsilon, f, g, xp.concatenate([b * geometry.y, b], -1))
+        sums = problem.geometry.apply_plan(problem.epsilon, f, g, xp.concatenate([b * y, b], -1))
         means = sums[..., :-1] / sums[..., -1:]
         return means if self.centre is None else means + self.centre
+
+    def _shaped(self, values: Array, side: int, trailing: int = 0) -> Array:
+        """Values (..., N), or (..., N, D) with one trailing dimension, in the shape of the support."""
+        if self.grids is None:
+            return values
+        split = values.ndim - 1 - trailing
+        return values.reshape(*values.shape[:split], *self.grids[side], *values.shape[split + 1 :])

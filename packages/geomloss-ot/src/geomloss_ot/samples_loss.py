@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .arguments import check_choice, check_clouds, check_positive, find_penalties, point_geometries
+from .arguments import (
+    check_choice,
+    check_clouds,
+    check_positive,
+    find_penalties,
+    point_geometries,
+    print_progress,
+)
 from .costs import EUCLIDEAN, SQEUCLIDEAN, Cost, find_cost
 from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
 from .geometries import Geometry
@@ -17,7 +24,7 @@ from .hausdorff import hausdorff_potentials, hausdorff_value
 from .kernel_norms import KERNELS, Kernel, kernel_potentials, kernel_value
 from .measures import Measure, check_compatible_masses, check_weights, middle, uniform_weights
 from .penalties import PENALTIES
-from .sinkhorn import Problem, Progress, Stopping
+from .sinkhorn import Problem, Stopping
 
 LOSSES = ("sinkhorn", "hausdorff", *KERNELS)
 BACKENDS = ("auto", "tensorized", "online", "multiscale")
@@ -224,7 +231,7 @@ class SamplesLoss(torch.nn.Module):
         lazy = self.backend != "tensorized"
         geometry, *others = point_geometries(call.x, call.y, cost, centre, lazy=lazy, debias=debias)
         problem = Problem(geometry, source, target, self._penalties, self.blur**self.p)
-        stopping = Stopping(self.tol, self.max_iter, _print_progress if self.verbose else None)
+        stopping = Stopping(self.tol, self.max_iter, print_progress if self.verbose else None)
         pair = (others[0], others[1]) if debias else None
         divergence = solve_divergence(problem, pair, Annealing(self.scaling, self.diameter), stopping)
         warn_if_stopped_early(divergence, stopping, stacklevel=6)
@@ -296,9 +303,3 @@ def _weights(name: str, weights: Tensor, points: Tensor) -> Tensor:
         weights = weights[..., 0]
     check_weights(name, weights, shape, points)
     return weights
-
-
-def _print_progress(progress: Progress) -> None:
-    print(
-        f"{progress.iteration:4d}: epsilon = {progress.epsilon:.3e}, marginal error = {progress.marginal_error:.1e}"
-    )

@@ -144,13 +144,45 @@ def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) 
 
 
 def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
-    state = _first_state(problem, schedule[0])
     steps = schedule[:-1][: max(stopping.max_iter - 1, 0)]
+    scales = _scales(problem) if steps else ()
+    current, state = problem, None
     for iteration, epsilon in enumerate(steps):
-        step = _fixed_point_step(replace(problem, epsilon=epsilon), state)
-        state = state + step.residual
+        scale = next((scale for scale, resolution in scales if resolution <= epsilon), problem)
+        scale = replace(scale, epsilon=epsilon)
+        if state is None:
+            state = _first_state(scale, epsilon)
+        elif scale.geometry is not current.geometry:
+            state = _refined(replace(current, epsilon=epsilon), scale, state)
+        step = _fixed_point_step(scale, state)
+        current, state = scale, state + step.residual
         _report(stopping, iteration + 1, epsilon, step.error)
+    if state is None:
+        state = _first_state(problem, schedule[0])
+    elif current.geometry is not problem.geometry:
+        state = _refined(replace(current, epsilon=problem.epsilon), problem, state)
     return _converge(problem, state, stopping, len(steps))
+
+
+def _scales(problem: Problem) -> tuple[tuple[Problem, float], ...]:
+    """Coarser versions of a problem, the coarsest first, and the lowest temperature that each one can see."""
+    found: list[tuple[Problem, float]] = []
+    coarsening = problem.geometry.coarsen()
+    while coarsening is not None:
+        source = Measure(coarsening.pool_rows(problem.source.weights))
+        target = Measure(coarsening.pool_columns(problem.target.weights))
+        problem = replace(problem, geometry=coarsening.geometry, source=source, target=target)
+        found.append((problem, coarsening.resolution))
+        coarsening = problem.geometry.coarsen()
+    return tuple(reversed(found))
+
+
+def _refined(coarse: Problem, fine: Problem, state: Array) -> Array:
+    """The Sinkhorn update of the fine columns, seen from the coarse rows."""
+    f = _fixed_point_step(coarse, state).f
+    geometry = fine.geometry.T.with_columns_of(coarse.geometry.T)
+    softmin = geometry.softmin(coarse.epsilon, coarse.source.log_weights + f / coarse.epsilon)
+    return fine.penalties[1].proximal(softmin, coarse.epsilon)
 
 
 def _as_tensors(solution: Solution, convert: Callable[[np.ndarray], Array]) -> Solution:

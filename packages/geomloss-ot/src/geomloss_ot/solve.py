@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from symbolic_matrices.arrays import Array, library_of
 
 from .arguments import (
     check_clouds,
+    grid_geometries,
     point_geometries,
+    read_grid,
     read_measures,
     read_penalties,
     read_stopping,
@@ -174,6 +176,77 @@ def solve(
     self_geometries = _self_matrices(C, C_aa, C_bb)
     problem = Problem(MatrixGeometry(C), source, target, sides, epsilon)
     return OTResult(_solve(problem, self_geometries, read_stopping(C, tol, max_iter, callback)))
+
+
+def solve_grid(
+    a: Array,
+    b: Array,
+    metric: str = "sqeuclidean",
+    reg: float | None = None,
+    unbalanced: Unbalanced = None,
+    *,
+    unbalanced_type: str = "kl",
+    axes: Sequence[tuple[float, float]] | None = None,
+    blur: float | None = None,
+    reach: float | tuple[float | None, float | None] | None = None,
+    debias: bool = False,
+    max_iter: int = 1000,
+    tol: float | None = None,
+    callback: Callable[[Progress], None] | None = None,
+) -> OTResult:
+    r"""Entropic optimal transport between images: signals, pictures or volumes on regular grids.
+
+    Solves the problem of :func:`solve_sample` for the centres of the pixels, one axis after the other: an iteration on
+    an image of N x N pixels takes of the order of N^3 operations instead of N^4, at any temperature. Annealing
+    starts on coarser images.
+
+    Parameters
+    ----------
+    a, b
+        Images (N,), (N, M) or (N, M, P) of non-negative weights, or batches of any dimensions if ``axes`` is given:
+        NumPy, PyTorch or CuPy, float32 or float64. Sizes are free, and may differ between a and b.
+    metric
+        ``"sqeuclidean"`` or ``"cityblock"``.
+    axes
+        Bounds (low, high) of the domain along each axis of the grid, which the pixels of both images fill. Default:
+        (0, 1) along each axis, without batches.
+    reg, unbalanced, unbalanced_type, blur, reach, debias, max_iter, tol, callback
+        As for :func:`solve_sample`. The size of a pixel is a sensible ``blur``.
+
+    Returns
+    -------
+    OTResult
+        Potentials and marginals have the shapes of the images, maps have one more dimension for coordinates.
+
+    Raises
+    ------
+    ValueError
+        As :func:`solve_sample`.
+
+    Notes
+    -----
+    Source: Solomon et al., *Convolutional Wasserstein distances* (2015), in the logarithmic domain.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from geomloss_ot import solve_grid
+    >>> image = np.zeros((16, 16))
+    >>> image[2:5, 3:6] = 1 / 9
+    >>> moved = np.roll(image, (8, 4), (0, 1))  # by half of the unit square, and a quarter
+    >>> round(float(solve_grid(image, moved, blur=1 / 16, debias=True).value), 4)
+    0.3125
+    """
+    source, size_a, x = read_grid("a", a, axes)
+    target, size_b, y = read_grid("b", b, axes)
+    check_same_kind("b", b, "a", a)
+    cost = find_cost(metric, "metric")
+    epsilon = read_temperature(reg, blur, cost)
+    sides = read_penalties(unbalanced, reach, unbalanced_type, cost)
+    geometries = grid_geometries((source, target), (x, y), cost, debias=debias)
+    problem = Problem(geometries[0], source, target, sides, epsilon)
+    divergence = _solve(problem, geometries[1:], read_stopping(a, tol, max_iter, callback))
+    return OTResult(divergence, grids=(size_a, size_b))
 
 
 def _solve(problem: Problem, self_geometries: tuple[Geometry, ...], stopping: Stopping) -> Divergence:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .geometry import Geometry
+from .geometry import Coarsening, Geometry
+from .grid import GridGeometry
 from .matrix import MatrixGeometry
 from .points import PointGeometry
 
-__all__ = ["Geometry", "MatrixGeometry", "PointGeometry"]
+__all__ = ["Coarsening", "Geometry", "GridGeometry", "MatrixGeometry", "PointGeometry"]

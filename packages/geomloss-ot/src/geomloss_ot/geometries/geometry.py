@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from symbolic_matrices.arrays import Array
+
+
+class Coarsening(NamedTuple):
+    """A cost between fewer, larger pieces, and the sums over these pieces of weights on both sides."""
+
+    geometry: Geometry
+    pool_rows: Callable[[Array], Array]
+    pool_columns: Callable[[Array], Array]
+    resolution: float  # cost of the size of a piece: lower temperatures see the difference
 
 
 class Geometry(Protocol):
@@ -42,6 +52,15 @@ class Geometry(Protocol):
 
         Points have one per cloud, the other cloud being frozen. A matrix has only one.
         """
+
+    def coarsen(self) -> Coarsening | None:
+        """The same cost at about half the resolution, where annealing can start; None if there is no such thing."""
+
+    def with_columns_of(self, other: Any) -> Geometry:
+        """The cost between these rows and the columns of another geometry of the same kind."""
+
+    def row_points(self, like: Array) -> Array:
+        """Positions of the rows, (..., N, D); a TypeError where there are none."""
 
     def softmin(self, epsilon: float, exponents: Array) -> Array:
         """-epsilon log sum_j exp(h_j - C_ij / epsilon), with h (..., M): (..., N)."""

@@ -45,6 +45,17 @@ class MatrixGeometry:
     def one_sided(self) -> tuple[MatrixGeometry, None]:
         return self, None
 
+    def coarsen(self) -> None:
+        return None
+
+    def with_columns_of(self, other: Any) -> MatrixGeometry:
+        raise TypeError("Explicit costs know no other columns than their own.")
+
+    def row_points(self, like: Array) -> Array:
+        raise TypeError(
+            "A cost given as a matrix has no points to map: use plan, or solve_sample with lazy=True."
+        )
+
     def softmin(self, epsilon: float, exponents: Array) -> Array:
         return -epsilon * _logsumexp(exponents[..., None, :] - self.costs / epsilon)
 

@@ -72,6 +72,15 @@ class PointGeometry:
             PointGeometry(library.detach(self.x), self.y, self.cost).T,
         )
 
+    def coarsen(self) -> None:
+        return None
+
+    def with_columns_of(self, other: Any) -> PointGeometry:
+        return PointGeometry(self.x, other.y, self.cost)
+
+    def row_points(self, like: Array) -> Array:
+        return self.x
+
     def softmin(self, epsilon: float, exponents: Array) -> Array:
         return -epsilon * (_column(exponents) - self._scaled_cost(epsilon)).logsumexp(axis=_J)[..., 0]
 

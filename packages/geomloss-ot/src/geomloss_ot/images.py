@@ -1,0 +1,137 @@
+"""Owns GeomLoss' calling conventions for images and volumes; ignores how losses are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from .arguments import (
+    check_choice,
+    check_positive,
+    find_penalties,
+    grid_geometries,
+    print_progress,
+    read_grid,
+)
+from .costs import CITYBLOCK, SQEUCLIDEAN
+from .divergences import Annealing, solve_divergence, warn_if_stopped_early
+from .measures import check_compatible_masses, check_same_kind
+from .sinkhorn import Problem, Stopping
+
+Bounds = Sequence[tuple[float, float]]
+
+
+def sinkhorn_divergence(
+    a: Tensor,
+    b: Tensor,
+    p: int = 2,
+    blur: float | None = None,
+    reach: float | tuple[float | None, float | None] | None = None,
+    axes: Bounds | None = None,
+    scaling: float = 0.5,
+    cost: Callable[[Any, Any], Any] | None = None,
+    debias: bool = True,
+    potentials: bool = False,
+    verbose: bool = False,
+    *,
+    tol: float = 1e-3,
+    max_iter: int = 500,
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""Sinkhorn divergences between images of a batch, with the arguments and conventions of GeomLoss.
+
+    The cost is :math:`|x - y|^2 / 2` for ``p=2`` (**halved**, while ``solve_grid`` does not halve it) and the city
+    block distance for ``p=1``; the temperature is :math:`\varepsilon = \mathrm{blur}^p`.
+
+    Parameters
+    ----------
+    a, b
+        Signals (B, N), images (B, N, M), volumes (B, N, M, P) if ``axes`` has as many pairs; then any batch dimensions
+        may stand in front, such as channels (B, K, N, M).
+    p
+        1 or 2: exponent of the cost.
+    blur
+        Finest level of detail, in the units of ``axes``. Default: the smallest size of a pixel.
+    reach
+        Typical largest displacement. None: balanced transport.
+    axes
+        Bounds (low, high) of the domain along each axis of the grid. Default: (0, 1), for (B, N) and (B, N, M).
+    scaling
+        Ratio between two distances of the annealing schedule, in (0, 1): it does not change the result.
+    cost
+        Has to be None: separable costs are what makes grids fast.
+    debias, potentials, verbose, tol, max_iter
+        As for ``SamplesLoss``.
+
+    Returns
+    -------
+    Tensor
+        One value per image, summed over channels if any: (B,). Or the pair of potentials, in the shapes of a and b.
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, negative weights, unequal masses without ``reach``, and parameters out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from geomloss_ot import sinkhorn_divergence
+    >>> a = torch.zeros(1, 20, 20)
+    >>> a[:, 3:7, 3:7] = 1 / 16
+    >>> print(sinkhorn_divergence(a, a.roll(10, dims=1)).round(decimals=4))  # (1/2)^2 / 2
+    tensor([0.1250])
+    """
+    check_choice("p", p, (1, 2))
+    if cost is not None:
+        raise ValueError(
+            "cost: only p=1 and p=2 separate over the axes of a grid; see solve_sample for other costs."
+        )
+    if not 0 < scaling < 1:
+        raise ValueError(f"scaling={scaling!r}: expected a number in (0, 1), such as 0.5 or 0.9.")
+    bounds = _bounds(a, axes)
+    source, size_a, x = read_grid("a", a, bounds)
+    target, size_b, y = read_grid("b", b, bounds)
+    check_same_kind("b", b, "a", a)
+    if blur is None:
+        blur = min(
+            (high - low) / n
+            for sizes in (size_a, size_b)
+            for n, (low, high) in zip(sizes, bounds, strict=True)
+        )
+    for name, value in (("blur", blur), ("tol", tol)):
+        check_positive(name, value)
+    penalties = find_penalties("reach", reach, "kl", lambda distance: float(distance) ** p)
+    check_compatible_masses((source, target), (penalties[0].ratio_bounds, penalties[1].ratio_bounds))
+    row = CITYBLOCK if p == 1 else replace(SQEUCLIDEAN, coefficient=0.5)
+    geometry, *others = grid_geometries((source, target), (x, y), row, debias=debias)
+    stopping = Stopping(tol, max_iter, print_progress if verbose else None)
+    divergence = solve_divergence(
+        Problem(geometry, source, target, penalties, blur**p),
+        (others[0], others[1]) if debias else None,
+        Annealing(scaling),
+        stopping,
+    )
+    warn_if_stopped_early(divergence, stopping, stacklevel=2)
+    if not potentials:
+        return divergence.value.reshape(a.shape[0], -1).sum(-1).to(a.dtype)
+    f, g = divergence.ab.potentials
+    if divergence.aa is not None and divergence.bb is not None:
+        f, g = f - divergence.aa.potentials[0], g - divergence.bb.potentials[0]
+    return f.reshape(a.shape), g.reshape(b.shape)
+
+
+def _bounds(a: Tensor, axes: Bounds | None) -> Bounds:
+    dims = a.ndim - 1 if axes is None else len(axes)
+    if axes is None and dims not in (1, 2):
+        raise ValueError(
+            f"a has shape {tuple(a.shape)}: with axes=None, expected signals (B, N) or images (B, N, M). Give axes, "
+            "for example ((0, 1),) * 3 for volumes (B, N, M, P) and ((0, 1),) * 2 for channels (B, K, N, M)."
+        )
+    if a.ndim <= dims:
+        raise ValueError(
+            f"a has shape {tuple(a.shape)}: expected a batch dimension before those of axes={axes!r}."
+        )
+    return ((0.0, 1.0),) * dims if axes is None else axes
