@@ -6,6 +6,7 @@ from . import clustering
 from . import deferred as _deferred  # noqa: F401  (LazyTensor finds there what stands for it in compiled programs)
 from .backends.threads import get_num_threads, set_num_threads
 from .compilation import clear_cache
+from .complex_lazy_tensor import ComplexLazyTensor
 from .errors import (
     ArrayTypeError,
     AxisError,
@@ -44,6 +45,7 @@ __all__ = [
     "CacheWarning",
     "CompilationError",
     "CompilerNotFoundError",
+    "ComplexLazyTensor",
     "Configuration",
     "ConvergenceWarning",
     "DifferentiationError",

@@ -106,6 +106,14 @@ class ArrayLibrary(abc.ABC):
         """The same memory, outside of any differentiation graph."""
 
     @abc.abstractmethod
+    def as_pairs(self, array: Array) -> Array:
+        """Complex numbers as pairs (re, im): (..., D) complex -> (..., 2 D) real, a view where possible."""
+
+    @abc.abstractmethod
+    def as_complex(self, pairs: Array) -> Array:
+        """Pairs as complex numbers: (..., 2 D) real -> (..., D) complex."""
+
+    @abc.abstractmethod
     def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array: ...
 
     @abc.abstractmethod
@@ -166,6 +174,16 @@ class _NumPyLike(ArrayLibrary):
 
     def detach(self, array: Array) -> Array:
         return array
+
+    def as_pairs(self, array: Array) -> Array:
+        is_dense = array.shape[-1] == 1 or array.strides[-1] == array.itemsize
+        dense = array if is_dense else self.contiguous(array)
+        return dense.view(dense.real.dtype)
+
+    def as_complex(self, pairs: Array) -> Array:
+        return self.contiguous(pairs).view(
+            {"float32": "complex64", "float64": "complex128"}[pairs.dtype.name]
+        )
 
     def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array:
         return self.namespace.empty(shape, dtype=dtype_name)
@@ -299,6 +317,12 @@ class PyTorch(ArrayLibrary):
 
     def detach(self, array: Array) -> Array:
         return array.detach().resolve_neg()
+
+    def as_pairs(self, array: Array) -> Array:
+        return self.namespace.view_as_real(array.resolve_conj()).flatten(-2)
+
+    def as_complex(self, pairs: Array) -> Array:
+        return self.namespace.view_as_complex(pairs.contiguous().unflatten(-1, (-1, 2)))
 
     def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array:
         torch = self.namespace

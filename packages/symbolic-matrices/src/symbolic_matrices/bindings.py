@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import COMPUTED_IN, NUMPY, Array, ArrayLibrary, find_library, is_symbolic_number
+from .arrays import COMPUTED_IN, NUMPY, Array, ArrayLibrary, find_library, is_symbolic_number, library_of
 from .errors import ArrayTypeError, AxisError, ShapeError
 from .expressions import Axis
 from .sparsity import BlockRanges
@@ -100,6 +100,29 @@ def bind(value: Any, axis: int | None = None) -> Binding:
             f"but got {type(value).__module__}.{type(value).__qualname__}."
         )
     return _bind_array(library.usable(value), axis, library)
+
+
+def is_complex(value: Any) -> bool:
+    """Whether a user's value holds complex numbers."""
+    library = find_library(value)
+    if library is not None:
+        return library.dtype_name(value).startswith("complex")
+    if isinstance(value, (list, tuple)):
+        return any(map(is_complex, value))
+    return isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real)
+
+
+def bind_complex(value: Any, axis: int | None = None) -> Binding:
+    """The same for complex numbers, which are read as pairs of real ones."""
+    array = value if find_library(value) is not None else np.asarray(value, "complex128")
+    library, shape = library_of(array), tuple(array.shape)
+    if library.dtype_name(array) not in ("complex64", "complex128"):
+        raise ArrayTypeError(
+            f"A complex variable must be complex64 or complex128 but got a {library.name} array of shape {shape} and "
+            f"dtype {library.dtype_name(array)}."
+        )
+    pairs = library.as_pairs(library.usable(array) if shape else array.reshape(1))
+    return replace(bind(pairs, axis), given=shape)
 
 
 def _from_sequence(value: list[Any] | tuple[Any, ...]) -> Array:

@@ -19,13 +19,15 @@ from .bindings import (
     context_of,
     describe_all,
     fill,
+    is_complex,
     placeholder,
 )
 from .calculus import Calculus
 from .errors import AxisError, OptionError, ShapeError, UnknownReductionError
-from .expressions import Attributes, Axis, Node, call, renumber, transpose, variable
+from .expressions import Attributes, Axis, Node, call, constant, renumber, transpose, variable
 from .matrix_methods import MatrixMethods
 from .operations import Operation
+from .operations.complex import complex_pair, exp_of_imaginary
 from .operators import choose_axis
 from .printing import print_formula
 from .reducing import run
@@ -42,14 +44,15 @@ class LazyTensor(MatrixMethods, Calculus):
         An array of shape ``(..., M, 1, D)`` varies along i, ``(..., 1, N, D)`` along j, and ``(..., 1, 1, D)`` is a
         parameter. A 2-D array needs ``axis``. Numbers, sequences, 0-D and 1-D arrays are parameters, which follow the
         dtype and device of the other data. NumPy, PyTorch or CuPy; float16, bfloat16, float32 or float64. Half
-        precision is computed and accumulated in float32, and only the results are rounded.
+        precision is computed and accumulated in float32, and only the results are rounded. Complex numbers give a
+        :class:`ComplexLazyTensor`.
     axis : 0, 1 or None
         For a 2-D array: 0 for x_i of shape (M, D), 1 for y_j of shape (N, D).
 
     Raises
     ------
     ArrayTypeError
-        If ``x`` is no real array, or, in an operation, if libraries, dtypes or devices differ.
+        If ``x`` is no array of numbers, or, in an operation, if libraries, dtypes or devices differ.
     AxisError, ShapeError
         If the role of ``x`` cannot be told, or if sizes do not match.
 
@@ -67,15 +70,22 @@ class LazyTensor(MatrixMethods, Calculus):
     """
 
     __slots__ = ("_bindings", "_context", "_formula")
-    _deferred: ClassVar[
-        Any
-    ]  # what stands for a LazyTensor in programs that PyTorch compiles: see deferred.py
 
-    def __new__(cls, *_: Any, **__: Any) -> LazyTensor:
-        return object.__new__(LazyTensor._deferred if cls is LazyTensor and is_tracing() else cls)
+    # Two classes that stand higher and register themselves: for complex numbers, and for what PyTorch compiles.
+    _complex_class: ClassVar[Any]
+    _deferred: ClassVar[Any]
+    _is_complex: ClassVar[bool] = False
+
+    def __new__(cls, x: Any = None, *rest: Any, **options: Any) -> LazyTensor:
+        if cls is LazyTensor and is_tracing():
+            return object.__new__(LazyTensor._deferred)
+        if cls._is_complex or not is_complex(x):
+            return object.__new__(cls)
+        kind = cls._complex_class
+        return object.__new__(kind) if issubclass(kind, cls) else kind(x, *rest, **options)
 
     def __init__(self, x: Any, axis: int | None = None) -> None:
-        self._assign(*_single(bind(x, axis)))
+        self._assign(*single(bind(x, axis)))
 
     def _assign(self, formula: Node, bindings: tuple[Binding, ...], context: Context) -> None:
         self._formula, self._bindings, self._context = formula, bindings, context
@@ -90,18 +100,22 @@ class LazyTensor(MatrixMethods, Calculus):
     def _lift(cls, value: Any) -> LazyTensor:
         return value if isinstance(value, LazyTensor) else cls(value)
 
+    def _as(self, kind: type[LazyTensor], function: Callable[[Node], Node]) -> LazyTensor:
+        """A function of the formula alone, as a symbolic matrix of another class."""
+        return kind._make(function(self._formula), self._bindings, self._context)
+
     # ------------------------------------------------------------------ what it is
 
     @property
     def shape(self) -> tuple[int, ...]:
         """``(*batch, M, N)``, followed by D unless D = 1."""
-        return self._full_shape[:-1] if self._formula.dim == 1 else self._full_shape
+        return self._full_shape[:-1] if self._vector_dim == 1 else self._full_shape
 
     @property
     def _full_shape(self) -> tuple[int, ...]:
         context = self._context
         sizes = (1 if n is None else n for n in (context.rows, context.columns))
-        return (*context.batch_shape, *sizes, self._formula.dim)
+        return (*context.batch_shape, *sizes, self._vector_dim)
 
     @property
     def ndim(self) -> int:
@@ -146,7 +160,9 @@ class LazyTensor(MatrixMethods, Calculus):
     def __repr__(self) -> str:
         data = describe_all(self._bindings)
         sparsity = "" if self.ranges is None else f"\n  - {self.ranges!r}"
-        return f"LazyTensor of shape {self.shape}: {print_formula(self._formula)}\n{data}{sparsity}"
+        return (
+            f"{type(self).__name__} of shape {self.shape}: {print_formula(self._formula)}\n{data}{sparsity}"
+        )
 
     @property
     def T(self) -> LazyTensor:
@@ -158,10 +174,25 @@ class LazyTensor(MatrixMethods, Calculus):
     # ------------------------------------------------------------------ operations
 
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor:
-        return _combine(self, others, lambda *nodes: call(operation, nodes, attributes))
+        tensors = tuple(map(self._lift, others))
+        if any(tensor._is_complex for tensor in tensors):
+            return self._complex_class._of_complex(operation, (self, *tensors), attributes)
+        return self._combine(tensors, lambda *nodes: call(operation, nodes, attributes))
 
     def _combine(self, others: tuple[Any, ...], function: Callable[..., Node]) -> LazyTensor:
         return _combine(self, others, function)
+
+    def real2complex(self) -> LazyTensor:
+        """The same numbers as complex ones, a :class:`ComplexLazyTensor`."""
+        return self._as(self._complex_class, lambda x: complex_pair(x, constant(0.0)))
+
+    def imag2complex(self) -> LazyTensor:
+        """i x, a :class:`ComplexLazyTensor`."""
+        return self._as(self._complex_class, lambda x: complex_pair(constant(0.0), x))
+
+    def exp1j(self) -> LazyTensor:
+        """exp(i x), a :class:`ComplexLazyTensor`."""
+        return self._as(self._complex_class, lambda x: exp_of_imaginary(x).node)
 
     # ------------------------------------------------------------------ reductions
 
@@ -283,7 +314,7 @@ class SymbolicReduction:
 # ---------------------------------------------------------------------- how formulas are joined
 
 
-def _single(binding: Binding) -> tuple[Node, tuple[Binding, ...], Context]:
+def single(binding: Binding) -> tuple[Node, tuple[Binding, ...], Context]:
     """The formula that just reads one variable."""
     return variable(0, binding.axis, binding.dim), (binding,), context_of((binding,))
 
@@ -349,4 +380,4 @@ def _variable(x: Any, dim: int | None, axis: int) -> LazyTensor:
         return LazyTensor(x, axis=axis)
     if is_tracing():
         return LazyTensor._deferred.made_by(("Vi", "Vj", "Pm")[axis], x, dim)
-    return LazyTensor._make(*_single(placeholder(operator.index(x), operator.index(dim), axis)))
+    return LazyTensor._make(*single(placeholder(operator.index(x), operator.index(dim), axis)))

@@ -40,6 +40,11 @@ class Operators(TableMethods):
         """Make a symbolic matrix of a number or an array."""
 
     @property
+    def _vector_dim(self) -> int:
+        """D, the number of components."""
+        return self._formula.dim
+
+    @property
     @abc.abstractmethod
     def ndim(self) -> int: ...
 
@@ -260,7 +265,7 @@ class Operators(TableMethods):
 
     def __getitem__(self, key: Any) -> LazyTensor:
         """Components: ``tensor[..., k]`` or ``tensor[..., k:l]``."""
-        dim = self._formula.dim
+        dim = self._vector_dim
         if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis:
             chosen = key[1]
             if isinstance(chosen, (int, np.integer)) and -dim <= chosen < dim:

@@ -16,6 +16,7 @@ import numpy as np
 from .arrays import NUMPY
 from .expressions import Axis, Call, Constant, Node, call, constant, topological
 from .operations import Operation, indexing
+from .operations import complex as c
 from .operations import pointwise as p
 from .operations import vectors as v
 
@@ -197,6 +198,10 @@ RULES = (
     Rule("x | y of numbers -> x y", v.dot, lambda x, y: p.multiply(x, y) if x.dim == y.dim == 1 else None),
     Rule("all the components -> x", indexing.extract, lambda x, start, length: x if length == x.dim else None),
     Rule("components of [x, y] that lie in x or in y -> components of it", indexing.extract, _extract_of_concat),
+    Rule("Re(x + i y) -> x", c.real_part, lambda z: (
+        z.arguments[0] if _is(z, c.complex_pair) and 2 * z.arguments[0].dim == z.dim else None)),
+    Rule("Im(x + i y) -> y", c.imaginary_part, lambda z: (
+        z.arguments[1] if _is(z, c.complex_pair) and 2 * z.arguments[1].dim == z.dim else None)),
     Rule("repeat once -> x", v.broadcast, lambda x, dim: x if dim == x.dim else None),
 )  # fmt: skip
 

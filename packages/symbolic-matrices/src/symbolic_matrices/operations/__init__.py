@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import indexing, pointwise, special, tensors, vectors
+from . import complex, indexing, pointwise, special, tensors, vectors
 from .table import OPERATIONS, Operand, Operation, find_operation
 
 __all__ = [
     "OPERATIONS",
     "Operand",
     "Operation",
+    "complex",
     "find_operation",
     "indexing",
     "pointwise",
