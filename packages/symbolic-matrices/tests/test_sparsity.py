@@ -316,7 +316,9 @@ def test_operations_propagate_ranges(rng):
     K.ranges = ranges
     assert (2 * K + Vj(y)).ranges is ranges
     assert "BlockRanges: 2 row intervals" in repr(K)
+    wide = sample(rng, (6, 150))
     assert_close(K @ b, dense @ b)
+    assert_close(K @ wide, dense @ wide)
     assert_close(K.T @ b[:4], dense.T @ b[:4])
     assert_close(b[:4, 0] @ K, b[:4, 0] @ dense)
     assert_close((K * K).sum(axis=0), (dense**2).sum(0)[:, None])
@@ -444,6 +446,20 @@ def test_float32_tensors_and_batches(backend):
     K = LazyTensor(x[:, :, None]).sqdist(LazyTensor(y[:, None]))
     expected = (((x[:, :, None] - y[:, None]) ** 2).sum(-1).double() * mask).sum(2)[..., None]
     assert_close(K.sum(axis=2, ranges=RANGES, backend=backend), expected, "float32")
+
+
+def test_ragged_systems():
+    """Two interpolation problems at once: solutions and gradients of a block-diagonal matrix."""
+    x, b, alpha = random(5, 2), random(5, 1), torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    mask = torch.block_diag(torch.ones(2, 2), torch.ones(3, 3))
+    K = (-Vi(x).sqdist(Vj(x))).exp()
+    K.ranges = ragged([2, 3])
+    dense = (-((x[:, None] - x[None]) ** 2).sum(-1)).exp() * mask + alpha * torch.eye(5, dtype=x.dtype)
+    found, expected = K.solve(b, alpha, eps=1e-14), torch.linalg.solve(dense, b)
+    assert_close(found.detach(), expected.detach(), factor=1e3)
+    gradients = (torch.autograd.grad((out**2).sum(), (x, b, alpha)) for out in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        assert_close(one, other, factor=1e4)
 
 
 # ---------------------------------------------------------------------- errors

@@ -78,7 +78,7 @@ class MatrixMethods(Operators):
         return result[..., 0] if is_flat and result.shape[-1] == 1 else result
 
     def _product(self, columns: Array) -> Array:
-        if self._formula.dim == 1 and columns.shape[-1] > WIDE and self._context.ranges is None:
+        if self._formula.dim == 1 and columns.shape[-1] > WIDE:
             return self._wide_product(columns)
         product = self * self._lift(columns[..., None, :, :])
         return product._reduce(ReductionCall(Sum(), Axis.J))
@@ -96,7 +96,7 @@ class MatrixMethods(Operators):
             columns = library.namespace.concatenate((columns, nothing), -1)
         slices = columns.reshape(*batch, size, -1, SLICE).swapaxes(-3, -2)  # (*batch, slices, N, SLICE)
         bindings = entries.with_batch_axis(self._bindings)
-        sliced = self._make(self._formula, bindings, context_of(bindings))
+        sliced = self._make(self._formula, bindings, context_of(bindings, self._context.ranges))
         result = sliced._product(slices).swapaxes(-3, -2)
         return result.reshape(*result.shape[:-2], -1)[..., :width]
 
