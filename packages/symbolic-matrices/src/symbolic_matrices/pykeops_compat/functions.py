@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,10 +144,3 @@ _ROWS = (
 )
 # fmt: on
 FUNCTIONS = {row.name: row for row in _ROWS}
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """ ", did you mean 'Exp'?", or nothing if no known name is near."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=3) or [k for k in known if k.lower() == name.lower()]
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else "."

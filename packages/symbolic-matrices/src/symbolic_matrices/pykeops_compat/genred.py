@@ -18,19 +18,22 @@ class StringFormula:
 
     def __init__(self, formula: str, aliases: Sequence[str], weight: str | None = None) -> None:
         self.scope = Scope.of(tuple(aliases))
-        self._tensor = parse_formula(formula, self.scope)
-        self._weight = None if weight is None else parse_formula(weight, self.scope)
+        self.tensor = parse_formula(formula, self.scope)
+        self.weight = None if weight is None else parse_formula(weight, self.scope)
         self.scope.check_positions()
 
-    def fill(self, arguments: tuple[Any, ...]) -> tuple[LazyTensor, LazyTensor | None]:
-        """The formula and its weight with data; an array that both read is one variable."""
+    def check_count(self, arguments: tuple[Any, ...]) -> None:
         declared = self.scope.declared
         if len(arguments) != len(declared):
             names = ", ".join(declared[k].name or f"number {k}" for k in sorted(declared))
             raise ShapeError(f"Expected {len(declared)} arguments, {names}, but {len(arguments)} were given.")
+
+    def fill(self, arguments: tuple[Any, ...]) -> tuple[LazyTensor, LazyTensor | None]:
+        """The formula and its weight with data; an array that both read is one variable."""
+        self.check_count(arguments)
         given = bind_arguments(self.scope.placeholders(), arguments)
-        weight = None if self._weight is None else with_data(self._weight, given)
-        return with_data(self._tensor, given), weight
+        weight = None if self.weight is None else with_data(self.weight, given)
+        return with_data(self.tensor, given), weight
 
 
 class Genred:
@@ -94,7 +97,7 @@ class Genred:
         self._row = find_reduction(reduction_op, opt_arg, formula2)
         self._count = (opt_arg,) if self._row.is_counted else ()
         self._options = constructor_options(options)
-        self._string = StringFormula(formula, self.aliases, formula2)
+        self.string = StringFormula(formula, self.aliases, formula2)
 
     def __call__(
         self, *args: Any, backend: str = "auto", device_id: int = -1, ranges: Any = None, out: Any = None
@@ -114,7 +117,7 @@ class Genred:
         array of shape (*batch, M, D) for axis = 1, (*batch, N, D) for axis = 0; a pair of them for "Min_ArgMin" and
         its like. Indices are int64.
         """
-        tensor, weight = self._string.fill(args)
+        tensor, weight = self.string.fill(args)
         options = engine_options({"backend": backend, "ranges": ranges, "out": out, "weight": weight})
         axis = -2 if self.axis == 1 else -3
         return tensor.reduction(self._row.name, *self._count, axis=axis, **self._options, **options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import FormulaError
@@ -66,3 +68,10 @@ def error_at(message: str, text: str, start: int, length: int = 1) -> FormulaErr
     line = before + re.sub(r"\s", " ", text[first:last]) + after
     carets = " " * (len(before) + start - first) + "^" * max(1, min(length, last - start))
     return FormulaError(f"{message}\n    {line}\n    {carets}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """ ", did you mean 'Exp'?", or nothing if no known name is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3) or [k for k in known if k.lower() == name.lower()]
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else "."

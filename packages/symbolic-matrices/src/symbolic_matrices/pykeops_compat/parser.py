@@ -16,8 +16,8 @@ from ..errors import AxisError, FormulaError, ShapeError
 from ..lazy_tensor import LazyTensor
 from ..operations import pointwise
 from .aliases import CATEGORIES, parse_alias
-from .functions import FUNCTIONS, KINDS, suggestion
-from .lexer import Kind, Token, error_at, tokenize
+from .functions import FUNCTIONS, KINDS
+from .lexer import Kind, Token, error_at, suggestion, tokenize
 from .scope import Scope
 
 Value: TypeAlias = "LazyTensor | int | float | tuple[int, ...]"

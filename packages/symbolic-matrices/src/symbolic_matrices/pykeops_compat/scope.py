@@ -7,6 +7,7 @@ from ..errors import FormulaError, ShapeError
 from ..lazy_tensor import LazyTensor, Pm, Vi, Vj
 from .aliases import Alias, parse_alias
 from .data import placeholders_of
+from .lexer import suggestion
 
 _VARIABLES = (Vi, Vj, Pm)  # by axis
 
@@ -41,6 +42,14 @@ class Scope:
             make = _VARIABLES[alias.axis]
             self._variables[alias.position] = make(alias.position, alias.dim)
         return self._variables[alias.position]
+
+    def find(self, name: str) -> LazyTensor:
+        """A variable by its name, or by its declaration, ``"Var(0, 3, 1)"``."""
+        if name in self.names:
+            return self.names[name]
+        if "(" in name:
+            return self.variable(parse_alias(name, len(self.declared)))
+        raise FormulaError(f"There is no variable {name!r}{suggestion(name, self.names)}")
 
     def placeholders(self) -> dict[int, Binding]:
         """The variables by position, read or not."""
