@@ -24,7 +24,8 @@ MODULES = [
     *(
         f"pykeops.{library}{below}"
         for library in ("numpy", "torch")
-        for below in ("", ".cluster", ".generic", ".generic.generic_red", ".generic.generic_ops", ".lazytensor",
+        for below in ("", ".cluster", ".operations", ".generic",
+                       ".generic.generic_red", ".generic.generic_ops", ".lazytensor",
                       ".lazytensor.LazyTensor")
     ),
 ]  # fmt: skip

@@ -94,7 +94,9 @@ class KernelSolve:
         cotangent = variable(_UNKNOWN_COTANGENT, Axis.PARAMETER, tensor._formula.dim)
         (slope,) = gradients(tensor._formula, cotangent, (v,))
         if v in variables_of(simplify(slope)):
-            raise FormulaError(f"The formula must be linear in the unknown {name!r} but its derivative reads it.")
+            raise FormulaError(
+                f"The formula must be linear in the unknown {name!r} but its derivative reads it."
+            )
 
     def __call__(
         self,

@@ -14,6 +14,7 @@ from . import cluster
 from . import configuration as c
 from .generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from .genred import Genred
+from .kernel_solve import KernelSolve
 from .lazy_tensor import LazyTensor, Pm, Var, Vi, Vj
 
 NAME = "pykeops"
@@ -25,11 +26,12 @@ _TENSORS = {"LazyTensor": LazyTensor, "Vi": Vi, "Vj": Vj, "Pm": Pm}
 def _library() -> dict[str, dict[str, Any]]:
     """What ``pykeops.numpy`` and ``pykeops.torch`` hold, by the name of the module below them."""
     return {
-        "": {**_TENSORS, **_GENERIC, "Genred": Genred},
+        "": {**_TENSORS, **_GENERIC, "Genred": Genred, "KernelSolve": KernelSolve},
         ".cluster": {name: getattr(cluster, name) for name in cluster.__all__},
         ".generic": {**_GENERIC, "Genred": Genred},
         ".generic.generic_red": {"Genred": Genred},
         ".generic.generic_ops": _GENERIC,
+        ".operations": {"KernelSolve": KernelSolve},
         ".lazytensor": {},
         ".lazytensor.LazyTensor": {**_TENSORS, "Var": Var},
     }

@@ -13,7 +13,7 @@ Tensor = torch.Tensor
 
 def solve(system: System, b: Tensor, data: tuple[Tensor, ...]) -> Tensor:
     """The solution, as a differentiable function of b and of the data of A."""
-    return _Solution.apply(system, b, *data)  # type: ignore[no-any-return]
+    return _Solution.apply(system, b, *data)
 
 
 class _Solution(torch.autograd.Function):
@@ -30,8 +30,6 @@ class _Solution(torch.autograd.Function):
         x, *data = ctx.saved_tensors
         adjoint = solve(ctx.system, upstream, tuple(data))
         moving = [k for k in range(len(data)) if ctx.needs_input_grad[2 + k]]
-        if not moving:
-            return None, adjoint
 
         def product(*tensors: Tensor) -> Tensor:
             filled = list(data)
@@ -39,7 +37,9 @@ class _Solution(torch.autograd.Function):
                 filled[k] = tensor
             return ctx.system.product(x, tuple(filled))
 
-        # of the data alone: x depends on them, too, but that is what the adjoint accounts for
-        _, pull_back = torch.func.vjp(product, *(data[k] for k in moving))
-        found = dict(zip(moving, pull_back(-adjoint), strict=True))
+        found: dict[int, Tensor] = {}
+        if moving:
+            # of the data alone: x depends on them, too, but that is what the adjoint accounts for
+            pull_back = torch.func.vjp(product, *(data[k] for k in moving))[1]
+            found = dict(zip(moving, pull_back(-adjoint), strict=True))
         return (None, adjoint, *(found.get(k) for k in range(len(data))))
