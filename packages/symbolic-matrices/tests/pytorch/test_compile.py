@@ -10,6 +10,8 @@ import torch
 from cases import CASES, data, dense_sqdist, lazy_sqdist, random
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses import FakeTensorMode
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import hessian, jacrev, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -288,3 +290,18 @@ def test_export(strict):
     loaded = torch.export.load(file).module()
     arguments = data(7, 6)[:3]
     assert_same(loaded(*arguments), several(*arguments))
+
+
+def test_graphs_are_differentiated_and_mapped():
+    """A graph that was traced without derivatives calls the operator itself, which has them all."""
+    graph, dense = make_fx(CASES["sum"].lazy)(*data()), CASES["sum"].dense
+    assert_same(values_and_gradients(graph, data()), values_and_gradients(dense, data()))
+    assert_same(*(jacrev(f)(*data()) for f in (graph, dense)))
+    assert_same(*(hessian(lambda *a, f=f: f(*a).sum())(*data()) for f in (graph, dense)))
+    wanted = tuple(argument.requires_grad_() for argument in data())
+    assert gradcheck(graph, wanted, check_forward_ad=True)
+    assert gradgradcheck(graph, wanted)
+    x, _, _, s = data()
+    where, stacked = (0, None, None, 0), (torch.stack([x, 2 * x]), *data()[1:3], torch.stack([s, 2 * s]))
+    assert_same(*(vmap(f, where)(*stacked) for f in (graph, dense)))
+    assert_same(*(vmap(jacrev(f), where)(*stacked) for f in (graph, dense)))

@@ -7,6 +7,7 @@ In forward mode, the tangent of a reduction is a reduction of the directional de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.autograd import forward_ad
 from ..execution import Request, execute
 from ..expressions import Axis
 from ..reductions import Kind, Returns, SelectingReduction, SmoothReduction
-from .operator import call_operator
+from .operator import call_operator, library, request_of
 from .selection import gradients_of_selection, tangent_of_selection
 from .smooth import Tensors, Wanted, gradients_of_smooth, tangent_of_smooth
 
@@ -25,7 +26,7 @@ Tensor = torch.Tensor
 
 def reduce(request: Request, arrays: Tensors) -> Tensors:
     """Run a reduction as a differentiable function of the arrays, in reverse and in forward mode."""
-    if not _needs_function(arrays):
+    if not (_needs_derivatives(arrays) or torch._C._are_functorch_transforms_active()):
         return _evaluate(request, arrays)
     reduction = request.reduction
     if (
@@ -38,11 +39,8 @@ def reduce(request: Request, arrays: Tensors) -> Tensors:
     return ReductionFunction.apply(request, *arrays)
 
 
-def _needs_function(arrays: Tensors) -> bool:
-    """Whether derivatives are asked for, or whether a transform of torch.func has wrapped the arrays."""
+def _needs_derivatives(arrays: Sequence[Tensor]) -> bool:
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
-        return True
-    if torch._C._are_functorch_transforms_active():
         return True
     return any(forward_ad.unpack_dual(array).tangent is not None for array in arrays)
 
@@ -120,6 +118,26 @@ def _lead(array: Tensor, where: int | None, rank: int) -> Tensor:
     moved = array.movedim(where, 0)
     missing = rank - (moved.dim() - 3)
     return moved[(slice(None), *(None for _ in range(missing)))]
+
+
+def _reduce_in_graph(
+    arrays: list[Tensor], record: str, sizes: list[int], batch_shape: list[int]
+) -> list[Tensor]:
+    """The derivatives of the registered operator, for graphs that call it: those of exported programs."""
+    if _needs_derivatives(arrays):
+        return list(reduce(request_of(arrays, record, sizes, batch_shape), tuple(arrays)))
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.symbolic_matrices.reduce.default(arrays, record, sizes, batch_shape)
+
+
+def _transform_in_graph(
+    arrays: list[Tensor], record: str, sizes: list[int], batch_shape: list[int]
+) -> list[Tensor]:
+    return list(reduce(request_of(arrays, record, sizes, batch_shape), tuple(arrays)))
+
+
+library.impl("reduce", _reduce_in_graph, "Autograd")
+library.impl("reduce", _transform_in_graph, "FuncTorchDynamicLayerFrontMode")
 
 
 def gradients_of(

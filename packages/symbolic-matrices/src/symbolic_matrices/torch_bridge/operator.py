@@ -94,7 +94,7 @@ class _RequestReader(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _request(arrays: Sequence[Tensor], record: str, sizes: Sequence[int], batch: Sequence[int]) -> Request:
+def request_of(arrays: Sequence[Tensor], record: str, sizes: Sequence[int], batch: Sequence[int]) -> Request:
     device = library_named("torch").device(arrays[0])
     rows, columns = sizes
     return replace(_decode(record), sizes=(rows, columns), batch_shape=tuple(batch), device=device)
@@ -104,20 +104,20 @@ def _request(arrays: Sequence[Tensor], record: str, sizes: Sequence[int], batch:
 
 
 def _run(arrays: list[Tensor], record: str, sizes: list[int], batch_shape: list[int]) -> list[Tensor]:
-    request = _request(arrays, record, sizes, batch_shape)
+    request = request_of(arrays, record, sizes, batch_shape)
     return list(execute(request, tuple(request.library.detach(array) for array in arrays)))
 
 
 def _run_fake(arrays: list[Tensor], record: str, sizes: list[int], batch_shape: list[int]) -> list[Tensor]:
     """Outputs without values, of the right shapes and dtypes."""
-    request = _request(arrays, record, sizes, batch_shape)
+    request = request_of(arrays, record, sizes, batch_shape)
     rows = sizes[0] if request.axis is Axis.J else sizes[1]
     shape = (*batch_shape, rows, *request.reduction.output_shape(request.formula.dim))
     dtypes = {Kind.VALUES: getattr(torch, request.dtype), Kind.INDICES: torch.int64}
     return [arrays[0].new_empty(shape, dtype=dtypes[kind]) for kind in request.reduction.kinds]
 
 
-_library = torch.library.Library("symbolic_matrices", "DEF")
-_library.define(_SCHEMA, tags=(torch.Tag.pt2_compliant_tag,))
-_library.impl("reduce", _run, "CompositeExplicitAutograd")
-torch.library.register_fake(_NAME, _run_fake, lib=_library)
+library = torch.library.Library("symbolic_matrices", "DEF")
+library.define(_SCHEMA, tags=(torch.Tag.pt2_compliant_tag,))
+library.impl("reduce", _run, "CompositeExplicitAutograd")
+torch.library.register_fake(_NAME, _run_fake, lib=library)
