@@ -26,7 +26,7 @@ Tensor = torch.Tensor
 
 def reduce(request: Request, arrays: Tensors) -> Tensors:
     """Run a reduction as a differentiable function of the arrays, in reverse and in forward mode."""
-    if not (_needs_derivatives(arrays) or torch._C._are_functorch_transforms_active()):
+    if not (torch._C._are_functorch_transforms_active() or _needs_derivatives(arrays)):
         return _evaluate(request, arrays)
     reduction = request.reduction
     if (
@@ -87,7 +87,8 @@ class ReductionFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         count: int = ctx.variable_count
-        arrays, kept = tuple(ctx.saved_tensors[:count]), tuple(ctx.saved_tensors[count:])
+        saved = ctx.saved_tensors  # once: checkpoints forbid to unpack twice
+        arrays, kept = tuple(saved[:count]), tuple(saved[count:])
         wanted = tuple(ctx.needs_input_grad[1:])
         found = gradients_of(ctx.request, arrays, kept, upstream[0], wanted)
         return (None, *(found.get(position) for position in range(count)))

@@ -62,12 +62,6 @@ def _selected_rows(request: Request, formula: Node, selection: _Selection, count
     return replace(request, formula=rows, reduction=Sum(), axis=Axis.J, sizes=sizes, ranges=None)
 
 
-def _dense_variables(formula: Node, count: int) -> list[Variable]:
-    """One variable per array; those that the formula does not read count as parameters."""
-    read = {v.index: v for v in variables_of(formula)}
-    return [read.get(index, variable(index, Axis.PARAMETER, 1)) for index in range(count)]
-
-
 def _counted_axes(formula: Node) -> tuple[Axis, ...]:
     """The axes whose positions the formula reads."""
     return tuple(axis for axis in (Axis.I, Axis.J) if index(axis) in topological(formula))
@@ -122,7 +116,9 @@ class _Selection:
 
     def pairs(self, formula: Node, arrays: Tensors) -> Tensors:
         """What the formula reads at each selected entry: variables, then i and j where it asks for them."""
-        variables = (self.gather(v, arrays[v.index]) for v in _dense_variables(formula, len(arrays)))
+        read = {v.index: v for v in variables_of(formula)}
+        unread = arrays[0].new_zeros((1, 1))
+        variables = (self.gather(read[k], array) if k in read else unread for k, array in enumerate(arrays))
         return (*variables, *(self._count(axis, arrays[0]) for axis in _counted_axes(formula)))
 
     def _count(self, axis: Axis, like: Tensor) -> Tensor:
