@@ -126,7 +126,8 @@ def test_batches_channels_and_conventions():
     together = sinkhorn_divergence(a, b, blur=0.1, axes=axes, tol=1e-8)
     assert together.shape == (2,)
     alone = [
-        solve_grid(p, q, blur=0.1, axes=axes, debias=True, tol=1e-8).value / 2 for p, q in zip(a[1], b[1], strict=True)
+        solve_grid(p, q, blur=0.1, axes=axes, debias=True, tol=1e-8).value / 2
+        for p, q in zip(a[1], b[1], strict=True)
     ]
     torch.testing.assert_close(together[1], sum(alone))
     f, g = sinkhorn_divergence(a, b, blur=0.1, axes=axes, tol=1e-8, potentials=True)
