@@ -43,8 +43,7 @@ AXES = "axis: int | None = None, dim: int | None = None"
 
 
 def operation_stub(operation: Operation) -> str:
-    names = ["other"] if operation.arity == 2 else [f"other{k}" for k in range(1, operation.arity)]
-    parameters = ", ".join(["self", *(f"{name}: Any" for name in names)] + (["/"] if names else []))
+    parameters = ", ".join(["self", *(f"{name}: Any" for name in operation.operand_names[1:])])
     return f'    def {operation.name}({parameters}) -> LazyTensor:\n        """{operation.doc}"""\n'
 
 

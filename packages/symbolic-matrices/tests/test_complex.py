@@ -128,6 +128,16 @@ def test_matrix_products(rng, backend):
     assert_same(LazyTensor(batch[:, :, None, :]).sum(axis=1), batch.sum(1)[:, None, :])
 
 
+def test_entries(rng, backend):
+    z, w = complex_sample(rng, (M, D)), complex_sample(rng, (M, D))
+    product, dense = Vi(z) * Vj(w), z[:, None] * w[None]
+    assert_same(product.dense(backend=backend), dense)
+    assert_same(product.sum(-1).dense(backend=backend), dense.sum(-1))
+    assert_same(product.diagonal(backend=backend), dense[range(M), range(M)])
+    assert_same(product.sum(-1)[2:4], dense.sum(-1)[2:4])
+    assert_same((Vi(z) * Vj(w[:1]))[..., 0].dense(backend=backend), dense[:, :1, 0])
+
+
 def test_gradients_follow_pytorch():
     """PyTorch checks complex gradients by its own convention."""
     generator = torch.Generator().manual_seed(0)
@@ -170,6 +180,7 @@ def test_placeholders():
         (lambda z: z.logsumexp(axis=1), ArrayTypeError, "logsumexp is not defined between complex numbers"),
         (lambda z: z.min(axis=1), ArrayTypeError, "min is not defined"),
         (lambda z: z.grad(z, 1.0), ArrayTypeError, "Symbolic calculus works on real formulas"),
+        (lambda z: z.solve(np.zeros(4)), ArrayTypeError, "solve works on real matrices only"),
         (lambda z: z.sum(axis=1, out=np.zeros((4, 1), complex)), OptionError, "takes no out"),
         (
             lambda z: ComplexLazyTensor(np.zeros((4, 1)), axis=0),

@@ -224,8 +224,14 @@ def test_representation_reads_like_the_formula(clouds):
 
 def test_methods_come_from_the_table():
     assert LazyTensor.tanh.__doc__ == "Hyperbolic tangent."
-    with pytest.raises(TypeError, match="atan2 takes 1 arguments but 0 were given"):
+    with pytest.raises(TypeError, match=r"atan2 takes 1 arguments \(y\) but 0 were given"):
         Vi(np.zeros((3, 1))).atan2()
+    x = Vi(np.array([[-2.0], [0.5], [2.0]]))
+    for clamped in (x.clamp(-1, 1), x.clamp(-1, b=1), x.clamp(b=1, a=-1)):
+        assert_close(clamped.sum(axis=1)[:, 0], [-1.0, 0.5, 1.0])
+    for wrong in ({"b": 1}, {"a": 1, "c": 2}, {"a": 1, "b": 2, "c": 3}):
+        with pytest.raises(TypeError, match=r"clamp takes 2 arguments \(a, b\)"):
+            x.clamp(**wrong)
 
 
 def test_operations_keep_subclasses(clouds):

@@ -174,6 +174,9 @@ class ComplexLazyTensor(LazyTensor):
             "Symbolic calculus works on real formulas: take the real and imaginary parts first."
         )
 
+    def solve(self, *_: Any, **__: Any) -> Any:
+        raise ArrayTypeError("solve works on real matrices only.")
+
     # ------------------------------------------------------------------ reductions
 
     def reduction(self, name: str, *arguments: Any, **options: Any) -> Any:

@@ -128,10 +128,10 @@ class MatrixMethods(Operators):
                 transposed._formula, transposed._bindings, transposed._context, "dense()"
             )
             array = transposed._entries(swapped, backend)
-            return array.swapaxes(-1, -2) if self._formula.dim == 1 else array.swapaxes(-2, -3)
+            return array.swapaxes(-1, -2) if self._vector_dim == 1 else array.swapaxes(-2, -3)
         values = self._row_values(entries.all_entries(formula), backend)
-        shape = (*self._context.batch_shape, rows, columns, self._formula.dim)
-        return values.reshape(shape if self._formula.dim > 1 else shape[:-1])
+        shape = (*self._context.batch_shape, rows, columns, self._vector_dim)
+        return values.reshape(shape if self._vector_dim > 1 else shape[:-1])
 
     def _row_values(self, formula: entries.Formula, backend: str) -> Array:
         """The values of a formula that varies along i only, (*batch, rows, D)."""
@@ -152,7 +152,7 @@ class MatrixMethods(Operators):
         self._check_square("diagonal()")
         formula = entries.with_data(self._formula, self._bindings, self._context, "diagonal()")
         values = self._row_values(entries.diagonal(formula), backend)
-        return values[..., 0] if self._formula.dim == 1 else values
+        return values[..., 0] if self._vector_dim == 1 else values
 
     def _check_square(self, task: str) -> None:
         rows, columns = self._sizes
@@ -171,7 +171,7 @@ class MatrixMethods(Operators):
         library, rows = self._library, self._sizes[0]
         chosen = entries.find_rows(key, rows, library, self._context.device)
         array = self._entries(entries.some_rows(formula, chosen.key), "auto")
-        axis = -2 if self._formula.dim == 1 else -3
+        axis = -2 if self._vector_dim == 1 else -3
         if self._context.rows is None and chosen.count != 1:  # all rows are the same one
             tail = array.shape[array.ndim + axis + 1 :]
             array = library.namespace.broadcast_to(array, (*self._context.batch_shape, chosen.count, *tail))

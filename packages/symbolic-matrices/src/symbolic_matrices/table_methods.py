@@ -30,14 +30,18 @@ class TableMethods(abc.ABC):
 
 
 def _operation_method(operation: Operation) -> Callable[..., Any]:
-    def method(self: TableMethods, *others: Any) -> Any:
-        if len(others) != operation.arity - 1:
-            raise TypeError(
-                f"{operation.name} takes {operation.arity - 1} arguments but {len(others)} were given."
-            )
-        return self._apply(operation, *others)
+    names = operation.operand_names[1:]
 
-    return _documented(method, operation.name, operation.doc)
+    def method(self: TableMethods, *others: Any, **named: Any) -> Any:
+        operands = (*others, *(named.pop(name) for name in names[len(others) :] if name in named))
+        if named or len(operands) != len(names):
+            count, unknown = len(operands), f" and {', '.join(named)}" if named else ""
+            expected = f"{len(names)} arguments" + (f" ({', '.join(names)})" if names else "")
+            raise TypeError(f"{operation.name} takes {expected} but {count} were given{unknown}.")
+        return self._apply(operation, *operands)
+
+    example = f"\n\nExample: ``x.{operation.name}({', '.join(names)})``." if names else ""
+    return _documented(method, operation.name, operation.doc + example)
 
 
 def _reduction_method(row: ReductionRow) -> Callable[..., Any]:

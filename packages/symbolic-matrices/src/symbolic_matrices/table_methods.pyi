@@ -29,11 +29,11 @@ class TableMethods:
         """1 / x."""
     def square(self) -> LazyTensor:
         """x^2."""
-    def power(self, other: Any, /) -> LazyTensor:
+    def power(self, y: Any) -> LazyTensor:
         """x^y."""
     def abs(self) -> LazyTensor:
         """|x|."""
-    def mod(self, other1: Any, other2: Any, /) -> LazyTensor:
+    def mod(self, modulus: Any, offset: Any) -> LazyTensor:
         """x - m floor((x - offset) / m), the representative of x modulo m in [offset, offset + m)."""
     def exp(self) -> LazyTensor:
         """Exponential."""
@@ -61,7 +61,7 @@ class TableMethods:
         """Arc cosine."""
     def atan(self) -> LazyTensor:
         """Arc tangent."""
-    def atan2(self, other: Any, /) -> LazyTensor:
+    def atan2(self, y: Any) -> LazyTensor:
         """Angle of the point (y, x): the arc tangent of x / y in the right quadrant."""
     def sinh(self) -> LazyTensor:
         """Hyperbolic sine."""
@@ -77,34 +77,32 @@ class TableMethods:
         """Largest integer below x."""
     def ceil(self) -> LazyTensor:
         """Smallest integer above x."""
-    def minimum(self, other: Any, /) -> LazyTensor:
+    def minimum(self, y: Any) -> LazyTensor:
         """The smaller of x and y (x takes the gradient of a tie)."""
-    def maximum(self, other: Any, /) -> LazyTensor:
+    def maximum(self, y: Any) -> LazyTensor:
         """The larger of x and y (x takes the gradient of a tie)."""
-    def clamp(self, other1: Any, other2: Any, /) -> LazyTensor:
+    def clamp(self, a: Any, b: Any) -> LazyTensor:
         """x limited to the interval [a, b]."""
-    def where(self, other1: Any, other2: Any, /) -> LazyTensor:
+    def where(self, x: Any, y: Any) -> LazyTensor:
         """x where the condition is not 0, else y."""
-    def dot(self, other: Any, /) -> LazyTensor:
+    def dot(self, y: Any) -> LazyTensor:
         """Inner product of x and y, also written ``x | y``."""
     def sqnorm2(self) -> LazyTensor:
         """Squared Euclidean norm."""
     def norm2(self) -> LazyTensor:
         """Euclidean norm; its gradient at 0 is 0."""
-    def sqdist(self, other: Any, /) -> LazyTensor:
+    def sqdist(self, y: Any) -> LazyTensor:
         """Squared Euclidean distance, |x - y|^2, by direct differences."""
-    def cross(self, other: Any, /) -> LazyTensor:
+    def cross(self, y: Any) -> LazyTensor:
         """Cross product of two vectors of dimension 3."""
-    def matvecmult(self, other: Any, /) -> LazyTensor:
-        """Matrix-vector product A y of the matrix A that x stores row by row."""
-    def vecmatmult(self, other: Any, /) -> LazyTensor:
-        """Vector-matrix product x A of the matrix A that y stores row by row."""
-    def tensorprod(self, other: Any, /) -> LazyTensor:
+    def matvecmult(self, vector: Any) -> LazyTensor:
+        """Matrix-vector product, of a matrix that is stored row by row."""
+    def vecmatmult(self, matrix: Any) -> LazyTensor:
+        """Vector-matrix product, of a matrix that is stored row by row."""
+    def tensorprod(self, y: Any) -> LazyTensor:
         """All the products x_k y_l, row by row."""
-    def take(self, other: Any, /) -> LazyTensor:
-        """Component number y of x, rounded; NaN where there is none. Tables are looked up so."""
-    def concat(self, other: Any, /) -> LazyTensor:
-        """The components of x, then those of y."""
+    def take(self, position: Any) -> LazyTensor:
+        """The component of x at a position, rounded, that is known at run time; NaN where there is none."""
     def cbrt(self) -> LazyTensor:
         """Cube root, of negative numbers too."""
     def erf(self) -> LazyTensor:

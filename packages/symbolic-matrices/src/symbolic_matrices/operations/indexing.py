@@ -80,13 +80,13 @@ pad: Operation = row(
     derivative=lambda g, x, start, total: (extract(g, attributes=(start, x.dim)),),
 )
 take: Operation = row(
-    name="take", doc="Component number y of x, rounded; NaN where there is none. Tables are looked up so.",
+    name="take", doc="The component of x at a position, rounded, that is known at run time; NaN where there is none.",
     domain=(REALS, (-0.4, 3.4)), dims=(4, 1), dim=_take_dim, statement=_take_statement, reference=_take_reference,
     smooth=False,
     derivative=lambda g, x, position: (multiply(g, one_hot(position, attributes=(x.dim,))), None),
 )
 concat: Operation = row(
-    name="concat", doc="The components of x, then those of y.", domain=(REALS, REALS), dims=(2, 3),
+    name="concat", doc="The components of x, then those of y.", domain=(REALS, REALS), dims=(2, 3), method=False,
     dim=lambda dims: dims[0] + dims[1], statement=_concat_statement, reference=_concat_reference,
     derivative=lambda g, x, y: (extract(g, attributes=(0, x.dim)), extract(g, attributes=(x.dim, y.dim))),
 )

@@ -84,7 +84,7 @@ absolute: Operation = row(
 mod: Operation = row(
     name="mod", doc="x - m floor((x - offset) / m), the representative of x modulo m in [offset, offset + m).",
     component="{0} - {1} * floor(({0} - {2}) / {1})", domain=(REALS, (0.7, 0.9), REALS), smooth=False,
-    reference=lambda xp, x, m, offset: x - m * xp.floor((x - offset) / m),
+    reference=lambda xp, x, modulus, offset: x - modulus * xp.floor((x - offset) / modulus),
     derivative=lambda g, x, m, offset: (g, negate(multiply(g, floor(divide(subtract(x, offset), m)))), None),
 )
 

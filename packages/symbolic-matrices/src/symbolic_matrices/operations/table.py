@@ -5,6 +5,8 @@ Methods of ``LazyTensor``, generated code, derivatives, documentation and tests 
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -79,6 +81,12 @@ class Operation:
     @property
     def arity(self) -> int:
         return len(self.domain)
+
+    @functools.cached_property
+    def operand_names(self) -> tuple[str, ...]:
+        """How the reference calls its arguments, which is how users may name them: ``x.clamp(a=0, b=1)``."""
+        names = tuple(inspect.signature(self.reference).parameters)
+        return names[1 : 1 + self.arity]
 
     @property
     def is_componentwise(self) -> bool:

@@ -221,13 +221,13 @@ cross: Operation = row(
     derivative=lambda g, x, y: (cross(y, g), cross(g, x)),
 )
 matvecmult: Operation = row(
-    name="matvecmult", doc="Matrix-vector product A y of the matrix A that x stores row by row.",
+    name="matvecmult", doc="Matrix-vector product, of a matrix that is stored row by row.",
     domain=(REALS, REALS), dims=(6, 3), dim=lambda dims: _divided("matvecmult", dims[0], dims[1]),
     statement=_matvec_statement, reference=_matvec_reference,
     derivative=lambda g, x, y: (tensorprod(g, y), vecmatmult(g, x)),
 )
 vecmatmult: Operation = row(
-    name="vecmatmult", doc="Vector-matrix product x A of the matrix A that y stores row by row.",
+    name="vecmatmult", doc="Vector-matrix product, of a matrix that is stored row by row.",
     domain=(REALS, REALS), dims=(3, 6), dim=lambda dims: _divided("vecmatmult", dims[1], dims[0]),
     statement=_vecmat_statement, reference=_vecmat_reference,
     derivative=lambda g, x, y: (matvecmult(y, g), tensorprod(x, g)),
