@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from .bindings import bind_complex
 from .errors import ArrayTypeError, OptionError
@@ -78,13 +78,14 @@ class ComplexLazyTensor(LazyTensor):
     __slots__ = ()
 
     _is_complex = True
+    _real_class: ClassVar[type[LazyTensor]] = LazyTensor
 
     def __init__(self, x: Any, axis: int | None = None) -> None:
         self._assign(*single(bind_complex(x, axis)))
 
     @classmethod
     def _lift(cls, value: Any) -> LazyTensor:
-        return value if isinstance(value, LazyTensor) else LazyTensor(value)
+        return value if isinstance(value, LazyTensor) else cls._real_class(value)
 
     @property
     def _vector_dim(self) -> int:
@@ -105,16 +106,16 @@ class ComplexLazyTensor(LazyTensor):
     @property
     def real(self) -> LazyTensor:
         """Real part, a LazyTensor of dimension D."""
-        return self._as(LazyTensor, c.real_part)
+        return self._as(self._real_class, c.real_part)
 
     @property
     def imag(self) -> LazyTensor:
         """Imaginary part, a LazyTensor of dimension D."""
-        return self._as(LazyTensor, c.imaginary_part)
+        return self._as(self._real_class, c.imaginary_part)
 
     def angle(self) -> LazyTensor:
         """Angle in [-pi, pi], a LazyTensor of dimension D."""
-        return self._as(LazyTensor, lambda z: c.argument(c.parts_of(z)))
+        return self._as(self._real_class, lambda z: c.argument(c.parts_of(z)))
 
     def conj(self) -> ComplexLazyTensor:
         """Complex conjugate."""
@@ -154,7 +155,7 @@ class ComplexLazyTensor(LazyTensor):
 
         if operation in REAL_VALUED:
             measure = REAL_VALUED[operation]
-            return first._as(LazyTensor, lambda node: measure(*parts((node,))))
+            return first._as(cls._real_class, lambda node: measure(*parts((node,))))
         if operation is x.extract or operation is x.concat:
             head, *tail = (operand.real2complex() for operand in operands)
             doubled = tuple(

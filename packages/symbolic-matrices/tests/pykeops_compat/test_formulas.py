@@ -44,6 +44,15 @@ def products(x, y):
     return z.reshape(*z.shape[:-2], -1)
 
 
+def as_complex(A):
+    """The first eight components as four complex numbers."""
+    return A[..., 0:8:2] + 1j * A[..., 1:8:2]
+
+
+def pairs(z):
+    return np.stack([z.real, z.imag], -1).reshape(*z.shape[:-1], -1)
+
+
 def hats(z):
     """Hat functions centred at 1 and 2."""
     return np.maximum(1 - np.abs(z - np.array([1, 2])), 0)
@@ -152,6 +161,25 @@ ROWS = {
     "TensorDot(x, y, [3], [3], [], [], [1, 0])": lambda x, y, **_: products(y, x),
     "Kron(x, y, [3, 1], [1, 3])": lambda x, y, **_: products(x, y),
     "BSpline(Concat(0, 1, 2, 3), 3 * s, 1)": lambda s, **_: hats(3 * s),
+    # ---------------------------------------------------------------- complex numbers, as pairs
+    "Real2Complex(x)": lambda x, **_: pairs(x),
+    "Imag2Complex(x)": lambda x, **_: pairs(1j * x),
+    "ComplexExp1j(x)": lambda x, **_: pairs(np.exp(1j * x)),
+    "ComplexReal(Extract(A, 0, 8))": lambda A, **_: as_complex(A).real,
+    "ComplexImag(Extract(A, 0, 8))": lambda A, **_: as_complex(A).imag,
+    "ComplexAbs(Extract(A, 0, 8))": lambda A, **_: np.abs(as_complex(A)),
+    "ComplexSquareAbs(Extract(A, 0, 8))": lambda A, **_: np.abs(as_complex(A)) ** 2,
+    "ComplexAngle(Extract(A, 0, 8))": lambda A, **_: np.angle(as_complex(A)),
+    "Conj(Extract(A, 0, 8))": lambda A, **_: pairs(as_complex(A).conj()),
+    "ComplexExp(Extract(A, 0, 8))": lambda A, **_: pairs(np.exp(as_complex(A))),
+    "ComplexAdd(Real2Complex(x), Imag2Complex(y))": lambda x, y, **_: pairs(x + 1j * y),
+    "ComplexSubtract(Real2Complex(x), Imag2Complex(y))": lambda x, y, **_: pairs(x - 1j * y),
+    "ComplexMult(Extract(A, 0, 2), ComplexExp1j(s))": lambda A, s, **_: pairs(as_complex(A)[..., :1] * np.exp(1j * s)),
+    "ComplexDivide(Extract(A, 0, 2), ComplexExp1j(s))": lambda A, s, **_: pairs(
+        as_complex(A)[..., :1] * np.exp(-1j * s)),
+    "ComplexRealScal(s, Extract(A, 0, 8))": lambda A, s, **_: pairs(as_complex(A) * s),
+    "ComplexSum(Extract(A, 0, 8))": lambda A, **_: pairs(total(as_complex(A))),
+    "ComplexSumT(Extract(A, 0, 2), 6)": lambda A, **_: pairs(np.repeat(as_complex(A)[..., :1], 3, axis=-1)),
     # ---------------------------------------------------------------- symbolic calculus
     "Grad(SqDist(x, y), x, t)": lambda x, y, t, **_: 2 * t * (x - y),
     "GradMatrix(x * s, s)": lambda x, **_: x,
@@ -275,6 +303,8 @@ def test_positions_of_declarations(data):
         ("x + A", "vector dimensions 3 and 9 do not match", "  ^"),
         ("Elem(x, 3)", "Components 3 to 3 of a vector of dimension 3 do not exist", "^^^^"),
         ("Grad(SqDist(x, y), s, t)", "does not read the variable", "^^^^"),
+        ("ComplexReal(x)", "Complex numbers are pairs of components, but the dimension is 3", "^^^^^^^^^^^"),
+        ("ComplexSumT(s, 3)", "ComplexSumT repeats one complex number", "^^^^^^^^^^^"),
         ("x + Var(0, 2, 0)", "Argument 0 is declared twice", "    ^^^"),
     ],
 )

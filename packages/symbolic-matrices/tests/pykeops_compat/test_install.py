@@ -70,12 +70,14 @@ def test_modules_are_ours(name, pykeops):
 def test_modules_hold_what_programs_import():
     from pykeops.common.lazy_tensor import GenericLazyTensor
     from pykeops.numpy import Genred, LazyTensor, Pm, Vi, Vj, generic_argkmin, generic_logsumexp, generic_sum
-    from pykeops.torch import generic_argmin
+    from pykeops.torch import ComplexLazyTensor, generic_argmin
     from pykeops.torch.generic.generic_red import Genred as torch_genred
     from pykeops.torch.lazytensor.LazyTensor import LazyTensor as torch_tensor
 
     assert Genred is torch_genred is pykeops_compat.Genred
-    assert LazyTensor is torch_tensor is GenericLazyTensor is pykeops_compat.LazyTensor
+    assert LazyTensor is torch_tensor is pykeops_compat.LazyTensor
+    assert issubclass(LazyTensor, GenericLazyTensor)
+    assert issubclass(ComplexLazyTensor, GenericLazyTensor)
     assert (Vi, Vj, Pm) == (pykeops_compat.Vi, pykeops_compat.Vj, pykeops_compat.Pm)
     shorthands = (generic_sum, generic_logsumexp, generic_argmin, generic_argkmin)
     assert all(getattr(pykeops_compat, function.__name__) is function for function in shorthands)

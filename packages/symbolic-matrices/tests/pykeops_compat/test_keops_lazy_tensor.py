@@ -8,7 +8,7 @@ import torch
 from matrix_testing import assert_close, sample
 
 from symbolic_matrices.errors import AxisError, BackendError, ShapeError, UnknownReductionError
-from symbolic_matrices.pykeops_compat import LazyTensor, Pm, Vi, Vj, cluster
+from symbolic_matrices.pykeops_compat import ComplexLazyTensor, LazyTensor, Pm, Vi, Vj, cluster
 
 
 @pytest.fixture
@@ -183,3 +183,57 @@ def test_clusters(convert, rng):
     )
     total = np.asarray(K.sum(1, ranges=cluster.swap_axes(six), backend="reference")).sum()
     assert total == pytest.approx(within)
+
+
+def test_complex_numbers(rng):
+    z, w = (sample(rng, (n, 2)) + 1j * sample(rng, (n, 2)) for n in (6, 5))
+    z_i, w_j = LazyTensor(z[:, None]), LazyTensor(w[None])
+    x_i = LazyTensor(sample(rng, (6, 2))[:, None])
+    results = (
+        z_i,
+        z_i * w_j,
+        z_i + 1,
+        2 * z_i,
+        x_i * w_j,
+        x_i.exp1j(),
+        x_i.real2complex(),
+        x_i.imag2complex(),
+        z_i.conj(),
+    )
+    assert {type(result) for result in results} == {ComplexLazyTensor}
+    reals = (z_i.real, z_i.imag, z_i.angle(), abs(z_i), z_i.real + z_i.imag, z_i.sqnorm2())
+    assert {type(result) for result in reals} == {LazyTensor}
+    assert (z_i.is_complex, z_i.real.is_complex, z_i.dtype, z_i._dtype) == (
+        True,
+        False,
+        "complex128",
+        "float64",
+    )
+    product = (z_i * w_j.conj()).exp()
+    expected = np.exp(z[:, None] * w.conj()).sum(1)
+    for result in (
+        product.sum(1, backend="reference"),
+        product.sum(dim=1, call=False, backend="reference")(),
+        product.sum_reduction(axis=1, backend="reference"),
+        product.reduction("Sum", axis=1, backend="reference", is_complex=True),
+    ):
+        np.testing.assert_allclose(result, expected, rtol=1e-12)
+    total = product.sum(-1)
+    assert type(total) is ComplexLazyTensor
+    np.testing.assert_allclose(total.sum(1, backend="reference")[:, 0], expected.sum(-1), rtol=1e-12)
+
+
+def test_solve(clouds):
+    x, b = clouds[0], np.arange(6.0)[:, None]
+    K = (-Vi(x).sqdist(Vj(x))).exp()
+    expected = np.linalg.solve(np.exp(-distances(x, x)) + 0.5 * np.eye(6), b)
+    for result in (
+        K.solve(b, alpha=0.5, eps=1e-12),
+        K.solve(Vi(b), alpha=0.5, eps=1e-12, backend="CPU", enable_chunks=False),
+        K.solve(b, alpha=0.5, eps=1e-12, call=False)(),
+    ):
+        assert_close(result, expected, factor=10)
+    ranges = tuple(np.array(z) for z in ([[0, 2], [2, 6]], [1, 2], [[0, 2], [2, 6]]) * 2)
+    result = K.solve(b, alpha=0.5, eps=1e-12, ranges=ranges)
+    block = np.exp(-distances(x[2:], x[2:])) + 0.5 * np.eye(4)
+    assert_close(result[2:], np.linalg.solve(block, b[2:]), factor=10)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from .generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from .genred import Genred
 from .kernel_solve import KernelSolve
-from .lazy_tensor import LazyTensor, Pm, Vi, Vj
+from .lazy_tensor import ComplexLazyTensor, LazyTensor, Pm, Vi, Vj
 from .modules import install, is_installed, uninstall
 
 __all__ = [
+    "ComplexLazyTensor",
     "Genred",
     "KernelSolve",
     "LazyTensor",

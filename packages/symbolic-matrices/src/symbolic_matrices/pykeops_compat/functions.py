@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..complex_lazy_tensor import ComplexLazyTensor
+from ..errors import ShapeError
 from ..lazy_tensor import LazyTensor
 from ..operations import indexing, vectors
 
@@ -50,6 +52,33 @@ class Function:
 def _insert(x: LazyTensor, start: int, total: int) -> LazyTensor:
     """Zeros, the components of x from position ``start`` on, zeros up to ``total`` components."""
     return x._apply(indexing.pad, attributes=(start, total))
+
+
+def _complex(pairs: LazyTensor) -> Any:
+    """KeOps' formulas store complex numbers as pairs of components: those of a vector of even dimension."""
+    if pairs._formula.dim % 2:
+        raise ShapeError(
+            f"Complex numbers are pairs of components, but the dimension is {pairs._formula.dim}."
+        )
+    return pairs._as(ComplexLazyTensor, lambda node: node)
+
+
+def _of_complex(function: Callable[..., LazyTensor]) -> Callable[..., LazyTensor]:
+    """A function of complex numbers, between pairs."""
+    return lambda *operands: _pairs(function(*map(_complex, operands)))
+
+
+def _pairs(tensor: LazyTensor) -> LazyTensor:
+    return tensor._as(LazyTensor, lambda node: node)
+
+
+def _repeat_complex(z: LazyTensor, dim: int) -> LazyTensor:
+    if z._formula.dim != 2 or dim < 2 or dim % 2:
+        raise ShapeError(
+            f"ComplexSumT repeats one complex number, of dimension 2, up to an even dimension, but got "
+            f"{z._formula.dim} and {dim}."
+        )
+    return z.concat(*[z] * (dim // 2 - 1))
 
 
 def _tensordot(x: LazyTensor, y: LazyTensor, *lists: tuple[int, ...]) -> LazyTensor:
@@ -135,6 +164,24 @@ _ROWS = (
     Function("TensorDot", "xxlllll", _tensordot, optional=1),
     Function("Kron", "xxll", lambda x, y, dims, other_dims: x.kron(y, dims, other_dims)),
     Function("BSpline", "xxn", lambda knots, x, degree: knots.bspline(x, degree)),
+    # ---------------------------------------------------------------- complex numbers, as pairs
+    Function("Real2Complex", "x", lambda x: _pairs(x.real2complex())),
+    Function("Imag2Complex", "x", lambda x: _pairs(x.imag2complex())),
+    Function("ComplexExp1j", "x", lambda x: _pairs(x.exp1j())),
+    Function("ComplexReal", "x", _of_complex(lambda z: z.real)),
+    Function("ComplexImag", "x", _of_complex(lambda z: z.imag)),
+    Function("ComplexAbs", "x", _of_complex(operator.abs)),
+    Function("ComplexSquareAbs", "x", _of_complex(lambda z: z.real**2 + z.imag**2)),
+    Function("ComplexAngle", "x", _of_complex(lambda z: z.angle())),
+    Function("Conj", "x", _of_complex(lambda z: z.conj())),
+    Function("ComplexExp", "x", _of_complex(lambda z: z.exp())),
+    Function("ComplexAdd", "xx", _of_complex(operator.add)),
+    Function("ComplexSubtract", "xx", _of_complex(operator.sub)),
+    Function("ComplexMult", "xx", _of_complex(operator.mul)),
+    Function("ComplexDivide", "xx", _of_complex(operator.truediv)),
+    Function("ComplexRealScal", "xx", lambda x, z: _pairs(x * _complex(z))),
+    Function("ComplexSum", "x", _of_complex(lambda z: z.sum(-1))),
+    Function("ComplexSumT", "xn", _repeat_complex),
     # ---------------------------------------------------------------- symbolic calculus
     Function("Grad", "xxx", lambda f, v, cotangent: f.grad(v, cotangent)),
     Function("GradMatrix", "xx", lambda f, v: f.grad_matrix(v)),

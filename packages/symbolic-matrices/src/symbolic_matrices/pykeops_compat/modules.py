@@ -15,12 +15,12 @@ from . import configuration as c
 from .generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from .genred import Genred
 from .kernel_solve import KernelSolve
-from .lazy_tensor import LazyTensor, Pm, Var, Vi, Vj
+from .lazy_tensor import ComplexLazyTensor, KeopsInterface, LazyTensor, Pm, Var, Vi, Vj
 
 NAME = "pykeops"
 _FILE = str(Path(__file__).with_name("__init__.py"))
 _GENERIC = {f.__name__: f for f in (generic_sum, generic_logsumexp, generic_argmin, generic_argkmin)}
-_TENSORS = {"LazyTensor": LazyTensor, "Vi": Vi, "Vj": Vj, "Pm": Pm}
+_TENSORS = {"LazyTensor": LazyTensor, "ComplexLazyTensor": ComplexLazyTensor, "Vi": Vi, "Vj": Vj, "Pm": Pm}
 
 
 def _library() -> dict[str, dict[str, Any]]:
@@ -60,7 +60,10 @@ def _contents() -> dict[str, Mapping[str, Any]]:
             **found,
         },
         f"{NAME}.common": {},
-        f"{NAME}.common.lazy_tensor": {"GenericLazyTensor": LazyTensor},
+        f"{NAME}.common.lazy_tensor": {
+            "GenericLazyTensor": KeopsInterface,
+            "ComplexGenericLazyTensor": ComplexLazyTensor,
+        },
     }
     for library in ("numpy", "torch"):
         contents |= {f"{NAME}.{library}{below}": inside for below, inside in _library().items()}
