@@ -114,6 +114,13 @@ def _column_stride(column_dim: int, itemsize: int) -> int:
     return column_dim if column_dim <= 2 else -(-column_dim // vector) * vector
 
 
+@functools.cache
+def headers_digest() -> str:
+    """What stands for the headers of ``native/`` where compiled kernels are kept by their text alone."""
+    paths = sorted((*NATIVE_FOLDER.glob("*.cuh"), *NATIVE_FOLDER.glob("*.hpp")))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
 def variable_count(plan: Plan) -> int:
     """Length of the kernel's list of variables, which holds at least one."""
     return max((variable.index + 1 for variable in plan.variables), default=1)

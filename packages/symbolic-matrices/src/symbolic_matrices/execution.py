@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .arrays import Array, ArrayLibrary
-from .backends import cpu, reference
+from .backends import cpu, cuda, reference
 from .compilation import find_compiler
 from .errors import BackendError, EmptyReductionError, SlowBackendWarning, warn_user
 from .expressions import Axis, Node
@@ -28,7 +28,7 @@ class Backend(Protocol):
     launch: Callable[[Any, Problem], tuple[Array, ...]]
 
 
-BACKENDS: dict[str, Any] = {"reference": reference, "cpu": cpu}
+BACKENDS: dict[str, Any] = {"reference": reference, "cpu": cpu, "cuda": cuda}
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,11 @@ def _choose_backend(request: Request) -> str:
     """``auto`` means where the arrays live."""
     name = request.backend
     if name == "auto":
+        if request.device.startswith("cuda"):
+            return "cuda"
         if request.device != "cpu":
             raise BackendError(
-                f"The arrays live on {request.device!r}, where no compiled backend runs yet; "
+                f"The arrays live on {request.device!r}, where no compiled backend runs; "
                 "move them to the CPU, or pass backend='reference' to compute densely on the device."
             )
         return "cpu" if _has_compiler() else "reference"
@@ -143,6 +145,8 @@ def _choose_backend(request: Request) -> str:
         )
     if name == "cpu" and request.device != "cpu":
         raise BackendError(f"backend='cpu' needs arrays in main memory but they live on {request.device!r}.")
+    if name == "cuda" and not request.device.startswith("cuda"):
+        raise BackendError(f"backend='cuda' needs arrays on a GPU but they live on {request.device!r}.")
     return name
 
 

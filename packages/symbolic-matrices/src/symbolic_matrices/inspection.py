@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .backends import cuda
 from .backends.threads import get_num_threads
 from .compilation import Compiler, cache_directory, compiler_flags, find_compiler
 from .cuda_printing import OPTIONS, print_cuda_kernel
@@ -173,13 +174,26 @@ def show_config() -> Configuration:
     """
     compiler = find_compiler()
     return Configuration(
-        backends=tuple(name for name in BACKENDS if name != "cpu" or compiler),
+        backends=tuple(name for name in BACKENDS if _can_run(name)),
         compiler=f"{' '.join(compiler.command)}: {compiler.version.splitlines()[0]}" if compiler else "none",
         options=_flags(compiler),
         threads=get_num_threads(),
         cache_folder=str(cache_directory()),
         cache_bytes=_folder_size(cache_directory()),
     )
+
+
+def _can_run(backend: str) -> bool:
+    """Whether this machine has what a backend needs."""
+    if backend == "cpu":
+        return find_compiler() is not None
+    if backend != "cuda":
+        return True
+    try:
+        cuda.find_cupy()
+    except BackendError:
+        return False
+    return True
 
 
 def _folder_size(folder: Path) -> int:

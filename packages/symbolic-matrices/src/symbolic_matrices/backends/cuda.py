@@ -1,0 +1,276 @@
+"""The CUDA backend: compiled kernels of ``native/reduce.cuh``, launched through CuPy on arrays of CuPy and PyTorch.
+
+A launch runs on the caller's current stream and device, does not synchronise, and sends nothing but one structure by
+value: it can be captured in a CUDA graph. Outputs come from the caller's own library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, ArrayLibrary
+from ..cuda_printing import OPTIONS, CudaText, Tiling, headers_digest, print_cuda_kernel
+from ..errors import BackendError, CompilationError
+from ..planning import Plan
+from ..problems import Problem
+from ..reductions import Kind
+
+MOST_BATCH_DIMS = 8  # mirrors native/reduce.cuh
+MOST_BATCHES = (1 << 32) - 1  # counted in 32 bits
+MOST_GRID = ((1 << 31) - 1, (1 << 16) - 1, (1 << 16) - 1)
+LEAST_SPLIT_COLUMNS = 1024  # columns of an interval, where the columns are cut
+PARTIAL_BYTES = 1 << 28  # limit of the memory for partial states
+REGISTERS = 1 << 16  # of a multiprocessor
+LEAST_DRIVER = 12000  # CUDA 12.0
+
+_NO_CUPY = (
+    "Reductions on a GPU need CuPy, which is not installed: `pip install symbolic-matrices[cuda13]`, or [cuda12], by "
+    "the CUDA version that nvidia-smi shows. Or move the arrays to the CPU, or pass backend='reference'."
+)
+
+
+class LaunchShape(NamedTuple):
+    """How a problem is cut: blocks of rows, problems of the batch, intervals of columns."""
+
+    grid: tuple[int, int, int]
+    column_splits: int
+    split_columns: int  # of all the intervals but the last
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kernel that is compiled for a number of rows per thread, and the one that merges its partial states."""
+
+    text: CudaText
+    run: Any
+    merge: Any
+
+
+@dataclass(frozen=True)
+class CudaKernel:
+    """The kernel of a plan, and what is looked up of the plan at each call. Variants are compiled when first needed."""
+
+    cupy: ModuleType
+    plan: Plan
+    kinds: tuple[Kind, ...]
+    output_shape: tuple[int, ...]
+    variants: dict[int, Variant] = field(default_factory=dict, compare=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
+
+
+def compile(plan: Plan) -> CudaKernel:
+    """Print and compile the kernel of a plan for the current device.
+
+    Raises
+    ------
+    BackendError : CuPy, a GPU, or a recent enough driver is missing.
+    CompilationError : NVRTC is missing, or refused the text.
+    """
+    return compile_with(find_cupy(), plan)
+
+
+def launch(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
+    """Run a kernel on the caller's current stream and return its outputs, one per kind of the reduction."""
+    with _current_stream(kernel.cupy, problem.library, problem.device):
+        return run(kernel, problem)
+
+
+# ---------------------------------------------------------------------------- CuPy
+
+
+def find_cupy() -> ModuleType:
+    """CuPy, with a GPU that it can use."""
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        reason = "" if isinstance(error, ModuleNotFoundError) else f" Importing it failed: {error}"
+        raise BackendError(_NO_CUPY + reason) from error
+    runtime = cupy.cuda.runtime
+    try:
+        driver, count = runtime.driverGetVersion(), runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise BackendError(
+            f"CuPy finds no GPU that it can use ({error}). Check with nvidia-smi that there is one and that its driver "
+            "is at least as recent as CuPy's CUDA; or move the arrays to the CPU."
+        ) from error
+    if driver < LEAST_DRIVER:
+        raise BackendError(
+            f"The GPU's driver supports CUDA {driver // 1000}.{driver % 1000 // 10}, but kernels need CUDA "
+            f"{LEAST_DRIVER // 1000}.0 or later; update the driver, or move the arrays to the CPU."
+        )
+    if count == 0:
+        raise BackendError("CuPy finds no GPU; move the arrays to the CPU.")
+    return cupy
+
+
+@contextlib.contextmanager
+def _current_stream(cupy: ModuleType, library: ArrayLibrary, device: str) -> Iterator[None]:
+    """Make CuPy launch where the arrays are, on the stream that their library works on."""
+    number = int(device.removeprefix("cuda:"))
+    with cupy.cuda.Device(number):
+        if library.name == "torch":
+            stream = library.namespace.cuda.current_stream(number)
+            with cupy.cuda.ExternalStream(stream.cuda_stream):
+                yield
+        else:
+            yield
+
+
+def compile_with(cupy: ModuleType, plan: Plan) -> CudaKernel:
+    """The kernel of a plan, for a given CuPy."""
+    kernel = CudaKernel(cupy, plan, plan.reduction.kinds, plan.output_shape)
+    _variant(kernel, print_cuda_kernel(plan).tiling.rows)
+    return kernel
+
+
+def _variant(kernel: CudaKernel, rows_per_thread: int) -> Variant:
+    """The variant for a number of rows per thread."""
+    with kernel.lock:
+        if rows_per_thread not in kernel.variants:
+            text = print_cuda_kernel(kernel.plan, rows_per_thread)
+            # CuPy keeps compiled kernels on disk by their text and options: the headers have to be part of them.
+            options = (*OPTIONS, f"--define-macro=SM_HEADERS_{headers_digest()}")
+            names = (text.printed.kernel_name, text.merge_name)
+            run, merge = (kernel.cupy.RawKernel(text.printed.source, name, options) for name in names)
+            _compile_now(kernel.cupy, run, text)
+            kernel.variants[rows_per_thread] = Variant(text, run, merge)
+        return kernel.variants[rows_per_thread]
+
+
+def _compile_now(cupy: ModuleType, raw_kernel: Any, text: CudaText) -> None:
+    """Compile a kernel rather than wait for its first launch."""
+    formula = text.printed.source.partition("\n")[0].removeprefix("//").strip()
+    try:
+        raw_kernel.compile()
+    except cupy.cuda.compiler.CompileException as error:
+        raise CompilationError(f"NVRTC refused the kernel of: {formula}\nIt said:\n{error}") from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise CompilationError(
+            f"The kernel of {formula} could not be compiled: {error}\nIf NVRTC or CUDA's headers are missing, install "
+            "them with `pip install symbolic-matrices[cuda13]`, or [cuda12]."
+        ) from error
+
+
+# ---------------------------------------------------------------------------- launches
+
+
+def choose_rows(most_rows: int, threads: int, rows: int) -> int:
+    """Rows of a thread: as many as the tiling likes, unless most of a block would have none."""
+    rows_per_thread = most_rows
+    while rows_per_thread > 1 and rows_per_thread * threads > rows:
+        rows_per_thread //= 2
+    return rows_per_thread
+
+
+@functools.lru_cache(maxsize=4096)
+def choose_launch(
+    tiling: Tiling, sizes: tuple[int, int, int], registers: int, multiprocessors: int
+) -> LaunchShape:
+    """Cut a problem of (rows, columns, batches): the columns too, where rows alone leave multiprocessors idle."""
+    rows, columns, batches = sizes
+    blocks = -(-rows // (tiling.rows * tiling.threads))
+    resident = max(1, REGISTERS // max(1, registers * tiling.threads))
+    wanted = -(-multiprocessors * resident // (blocks * batches))
+    state_bytes = rows * batches * tiling.state_bytes
+    splits = max(1, min(wanted, columns // LEAST_SPLIT_COLUMNS, PARTIAL_BYTES // max(1, state_bytes)))
+    tiles = -(-columns // (splits * tiling.tile_columns))
+    split_columns = max(1, tiles) * tiling.tile_columns
+    splits = max(1, -(-columns // split_columns))
+    grid = tuple(min(size, most) for size, most in zip((blocks, batches, splits), MOST_GRID, strict=True))
+    return LaunchShape((grid[0], grid[1], grid[2]), splits, split_columns)
+
+
+def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
+    """Run a kernel on CuPy's current stream and device."""
+    _check(problem)
+    outputs = problem.allocate(kernel.kinds, kernel.output_shape)
+    if problem.rows == 0 or 0 in problem.batch_shape:
+        return outputs
+    widest = print_cuda_kernel(kernel.plan).tiling
+    variant = _variant(kernel, choose_rows(widest.rows, widest.threads, problem.rows))
+    tiling, batches = variant.text.tiling, math.prod(problem.batch_shape)
+    shape = choose_launch(
+        tiling, (problem.rows, problem.columns, batches), variant.run.num_regs, _multiprocessors(kernel.cupy)
+    )
+    # Memory that is given back while a kernel still reads it is used again on the same stream only, hence later.
+    partial = None
+    if shape.column_splits > 1:
+        partial = problem.library.empty(
+            (shape.column_splits * batches * problem.rows * tiling.state_bytes // 8,), "int64", problem.device
+        )
+    pointers = {kind: problem.library.pointer(out) for kind, out in zip(kernel.kinds, outputs, strict=True)}
+    arguments = (_pack(variant, problem, shape, pointers, partial),)
+    block = (tiling.threads, 1, 1)
+    variant.run(shape.grid, block, arguments, shared_mem=tiling.shared_bytes)
+    if shape.column_splits > 1:
+        merging = min(-(-problem.rows * batches // tiling.threads), MOST_GRID[0])
+        variant.merge((merging, 1, 1), block, arguments)
+    return outputs
+
+
+def _check(problem: Problem) -> None:
+    if problem.ranges is not None:
+        raise BackendError(
+            "Kernels for GPUs take no block ranges yet; move the arrays to the CPU, or pass backend='reference'."
+        )
+    if len(problem.batch_shape) > MOST_BATCH_DIMS:
+        raise BackendError(
+            f"Kernels for GPUs take at most {MOST_BATCH_DIMS} batch dimensions but the arrays have "
+            f"{len(problem.batch_shape)}; reshape them into fewer."
+        )
+    if math.prod(problem.batch_shape) > MOST_BATCHES:
+        raise BackendError(
+            f"Kernels for GPUs take at most {MOST_BATCHES} problems at once but the batch {problem.batch_shape} holds "
+            f"{math.prod(problem.batch_shape)}; reduce parts of it."
+        )
+
+
+def _multiprocessors(cupy: ModuleType) -> int:
+    return int(cupy.cuda.Device().attributes["MultiProcessorCount"])
+
+
+def _pack(
+    variant: Variant, problem: Problem, shape: LaunchShape, pointers: dict[Kind, int], partial: Array | None
+) -> np.ndarray:
+    """``Problem`` of native/reduce.cuh, field by field; CuPy passes it by value."""
+    library, rank = problem.library, len(problem.batch_shape)
+    count = variant.text.variable_count
+    used = [_contiguous(library, array) for array in problem.arrays[:count]]
+    missing = count - len(used)
+    batch_strides = [_batch_strides(library, array, rank) for array in used] + [
+        [0] * MOST_BATCH_DIMS
+    ] * missing
+    numbers = [
+        problem.rows, problem.columns, math.prod(problem.batch_shape), shape.column_splits, shape.split_columns,
+        pointers.get(Kind.VALUES, 0), pointers.get(Kind.INDICES, 0),
+        0 if partial is None else library.pointer(partial),
+        rank, *problem.batch_shape, *[1] * (MOST_BATCH_DIMS - rank),
+        *(library.pointer(array) for array in used), *[0] * missing,
+        *(library.strides(array)[-2] for array in used), *[0] * missing,
+        *(stride for strides in batch_strides for stride in strides),
+    ]  # fmt: skip
+    packed = np.array(numbers, dtype="uint64" if max(numbers) >= 1 << 63 else "int64")
+    return packed.view(f"V{packed.nbytes}")
+
+
+def _contiguous(library: ArrayLibrary, array: Array) -> Array:
+    """The array, or a copy whose components are neighbours."""
+    return library.contiguous(array) if library.strides(array)[-1] != 1 and array.shape[-1] > 1 else array
+
+
+def _batch_strides(library: ArrayLibrary, array: Array, rank: int) -> list[int]:
+    """Strides along the dimensions of the batch, 0 where the array is broadcast, padded to the kernel's length."""
+    strides = library.strides(array)
+    own = [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
+    own = own[len(own) - rank :] if rank else []
+    return [0] * (rank - len(own)) + own + [0] * (MOST_BATCH_DIMS - rank)

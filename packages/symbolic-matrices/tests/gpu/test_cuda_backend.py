@@ -1,0 +1,155 @@
+"""The host side of the CUDA backend: arrays of CuPy, the choice of the backend, and errors, through a stand-in."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+from cuda_emulator.stand_in import make_cupy, special_functions
+from gpu import emulated, formulas
+from matrix_testing import assert_close, sample
+
+from symbolic_matrices import (
+    ArrayTypeError,
+    BackendError,
+    CompilationError,
+    LazyTensor,
+    ShapeError,
+    Vi,
+    Vj,
+    show_config,
+)
+from symbolic_matrices.arrays import library_named
+from symbolic_matrices.backends import cuda
+from symbolic_matrices.cuda_printing import MOST_SHARED_BYTES, choose_tiling
+
+pytestmark = emulated.needs_emulator
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A stand-in for CuPy that the engine takes for the real one."""
+    module = make_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.special", special_functions())
+    library = library_named("cupy")
+    monkeypatch.setitem(vars(library), "namespace", None)  # restored at the end,
+    del vars(library)["namespace"]  # and looked up anew until then
+    return module
+
+
+def test_arrays_of_cupy_run_where_they_live(cupy, rng):
+    x, y, b = (sample(rng, shape, dtype="float32") for shape in ((30, 3), (40, 3), (40, 2)))
+    on_gpu = [cupy.asarray(array) for array in (x, y, b)]
+    product = (-Vi(on_gpu[0]).sqdist(Vj(on_gpu[1]))).exp() @ on_gpu[2]
+    assert isinstance(product, cupy.ndarray)
+    expected = (-Vi(x).sqdist(Vj(y))).exp() @ b
+    assert_close(cupy.asnumpy(product), expected, "float32")
+    assert "cuda" in show_config().backends
+
+
+def test_arrays_are_read_where_they_are(cupy, rng):
+    """The kernel gets the addresses and the strides of the user's arrays, not of copies."""
+    x = cupy.asarray(sample(rng, (64, 3)))[::2]
+    request_kernel = cuda.compile(formulas.plan(formulas.sqdist(3), dtype="float64"))
+    seen = []
+    variant = next(iter(request_kernel.variants.values()))
+    run = variant.run
+
+    class Spy:
+        num_regs = run.num_regs
+
+        def __call__(self, grid, block, arguments, *, shared_mem):
+            seen.append(arguments[0].view("int64"))
+            run(grid, block, arguments, shared_mem=shared_mem)
+
+    request_kernel.variants[1] = cuda.Variant(variant.text, Spy(), variant.merge)
+    library = library_named("cupy")
+    problem = cuda.Problem(library, "float64", "cuda:0", (x, x), 32, 32, ())
+    (out,) = cuda.run(request_kernel, problem)
+    assert seen[0][0] == seen[0][1] == 32
+    assert seen[0][5] == out.data.ptr
+    assert x.data.ptr in seen[0]
+    assert 6 in seen[0]  # elements from one row to the next
+
+
+def test_backends_need_arrays_where_they_run(cupy, rng):
+    x = cupy.asarray(sample(rng, (5, 2)))
+    with pytest.raises(
+        BackendError, match="backend='cpu' needs arrays in main memory but they live on 'cuda:0'"
+    ):
+        Vi(x).sqdist(Vj(x)).sum(axis=1, backend="cpu")
+    with pytest.raises(BackendError, match="backend='cuda' needs arrays on a GPU but they live on 'cpu'"):
+        Vi(np.zeros((5, 2))).sum(axis=1, backend="cuda")
+
+
+def test_arrays_on_different_devices_are_refused(cupy, rng):
+    host = sample(rng, (5, 2))
+    x, y = cupy.ndarray(host, device=0), cupy.ndarray(host, device=1)
+    with pytest.raises(ArrayTypeError, match="cuda:1"):
+        Vi(x).sqdist(Vj(y)).sum(axis=1)
+
+
+def compile_something() -> None:
+    cuda.compile(formulas.plan(formulas.sqdist(3)))
+
+
+def test_missing_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(BackendError, match=r"pip install symbolic-matrices\[cuda13\]"):
+        compile_something()
+    assert "cuda" not in show_config().backends
+
+
+def test_missing_gpu(cupy):
+    cupy.cuda.device_count = 0
+    with pytest.raises(BackendError, match=r"no GPU that it can use \(cudaErrorNoDevice.*nvidia-smi"):
+        compile_something()
+
+
+def test_old_driver(cupy):
+    cupy.cuda.driver_version = 11040
+    with pytest.raises(BackendError, match=r"supports CUDA 11\.4, but kernels need CUDA 12\.0"):
+        compile_something()
+
+
+def test_missing_nvrtc(cupy, monkeypatch):
+    def fail(self: object) -> None:
+        raise RuntimeError("CuPy failed to load libnvrtc.so.13")
+
+    monkeypatch.setattr(cupy.RawKernel.func, "compile", fail)
+    with pytest.raises(CompilationError, match=r"libnvrtc(.|\n)*pip install symbolic-matrices\[cuda13\]"):
+        compile_something()
+
+
+def test_refusals_of_the_compiler(cupy, monkeypatch):
+    monkeypatch.setattr(cuda, "OPTIONS", ("--include-path=/nowhere",))
+    with pytest.raises(CompilationError, match=r"sum over j of  sqdist(.|\n)*reduce\.cuh"):
+        compile_something()
+
+
+def test_running_out_of_memory_is_said_by_the_library(cupy, monkeypatch, rng):
+    x = cupy.asarray(sample(rng, (5, 2)))
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("Out of memory allocating 40 bytes")
+
+    monkeypatch.setattr(cupy, "empty", fail)
+    with pytest.raises(MemoryError, match="allocating 40 bytes"):
+        Vi(x).sqdist(Vj(x)).sum(axis=1)
+
+
+def test_vectors_too_large_for_shared_memory():
+    fits = MOST_SHARED_BYTES // 4 - 64
+    assert choose_tiling(formulas.plan(formulas.sqdist(fits))).tile_columns == 1
+    with pytest.raises(ShapeError, match=r"12288 and 0 numbers.*49152 bytes of shared memory"):
+        choose_tiling(formulas.plan(formulas.sqdist(MOST_SHARED_BYTES // 4)))
+
+
+def test_too_many_batch_dimensions(cupy, rng):
+    x = cupy.asarray(sample(rng, (1,) * 8 + (2, 5, 1, 2)))
+    y = cupy.asarray(sample(rng, (1,) * 8 + (2, 1, 4, 2)))
+    with pytest.raises(BackendError, match="at most 8 batch dimensions but the arrays have 9"):
+        LazyTensor(x).sqdist(LazyTensor(y)).sum(axis=10)

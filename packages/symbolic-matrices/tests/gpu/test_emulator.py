@@ -1,0 +1,192 @@
+"""The emulator finds what it is there to find: missing and divergent barriers, wrong addresses, wrong arguments."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cuda_emulator.compiler import EmulationError, compile_kernels, sanitizer_runtime
+from cuda_emulator.stand_in import make_cupy
+from gpu import emulated, formulas
+
+from symbolic_matrices.arrays import NUMPY
+from symbolic_matrices.backends import cuda, reference
+from symbolic_matrices.compilation import NATIVE_FOLDER
+from symbolic_matrices.expressions import Axis, variable
+from symbolic_matrices.operations.pointwise import multiply
+from symbolic_matrices.problems import Problem
+
+pytestmark = emulated.needs_emulator
+ORDERS = (0, 1, 2, 3)  # ascending, descending, two random ones
+
+EXCHANGES = """
+template <class T, int n> __device__ T reversed(T x) {
+    __shared__ T tile[n];
+    tile[threadIdx.x] = x;
+    BARRIER
+    return tile[n - 1 - threadIdx.x];
+}
+extern "C" __global__ void __launch_bounds__(64) exchange(const float* x, float* y, int* count) {
+    extern __shared__ float4 memory[];
+    float* const tile = reinterpret_cast<float*>(memory);
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    tile[threadIdx.x] = reversed<float, 64>(x[i]);
+    __syncthreads();
+    float total = tile[threadIdx.x];
+    for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(0xffffffffu, total, step);
+    const unsigned large = __ballot_sync(0xffffffffu, tile[threadIdx.x] > 0.5f);
+    if (threadIdx.x % 32 == 0) atomicAdd(count, __builtin_popcount(large));
+    y[i] = total + __shfl_down_sync(0xffffffffu, tile[threadIdx.x], 1);
+}
+extern "C" __global__ void diverge(const float* x) {
+    if (threadIdx.x < 32) __syncthreads();
+    else if (x)
+        __syncthreads();
+}
+extern "C" __global__ void return_early() {
+    if (threadIdx.x < 32) return;
+    __syncthreads();
+}
+"""
+
+
+def pointers(*arrays: np.ndarray) -> list[bytes]:
+    return [struct.pack("P", array.ctypes.data) for array in arrays]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_shared_memory_shuffles_votes_and_atomics(order):
+    x = np.random.default_rng(0).random(128, "float32")
+    y, count = np.zeros_like(x), np.zeros(1, "int32")
+    kernels = compile_kernels(EXCHANGES.replace("BARRIER", "__syncthreads();"))
+    kernels["exchange"].launch((2,), (64,), pointers(x, y, count), 256, order)
+    backwards = x.reshape(2, 64)[:, ::-1].reshape(4, 32)
+    next_lane = np.concatenate([backwards[:, 1:], backwards[:, -1:]], 1)
+    np.testing.assert_allclose(y.reshape(4, 32), backwards.sum(1, keepdims=True) + next_lane, rtol=1e-6)
+    assert count == (x > 0.5).sum()
+
+
+def test_missing_barriers_read_nan():
+    x, y, count = np.ones(64, "float32"), np.zeros(64, "float32"), np.zeros(1, "int32")
+    kernel = compile_kernels(EXCHANGES.replace("BARRIER", ""))["exchange"]
+    kernel.launch((1,), (64,), pointers(x, y, count), 256)
+    assert np.isnan(y).any()
+
+
+def test_misused_barriers_are_reported():
+    kernels = compile_kernels(EXCHANGES.replace("BARRIER", "__syncthreads();"))
+    with pytest.raises(EmulationError, match="divergent barriers: threads wait at lines"):
+        kernels["diverge"].launch((1,), (64,), pointers(np.zeros(1)))
+    with pytest.raises(EmulationError, match="32 of 64 threads returned while the others wait"):
+        kernels["return_early"].launch((1,), (64,), [])
+
+
+def test_launches_that_a_gpu_refuses():
+    kernel = compile_kernels(EXCHANGES.replace("BARRIER", "__syncthreads();"))["return_early"]
+    with pytest.raises(EmulationError, match="1 to 1024 threads"):
+        kernel.launch((1,), (1025,), [])
+    with pytest.raises(EmulationError, match="blocks but got"):
+        kernel.launch((1, 65536), (1,), [])
+    with pytest.raises(EmulationError, match="bytes of shared memory"):
+        kernel.launch((1,), (1,), [], 50_000)
+    with pytest.raises(EmulationError, match="takes 0 arguments but got 1"):
+        kernel.launch((1,), (1,), [b"12345678"])
+
+
+# ---------------------------------------------------------------------------- sanitizers, in a process of their own
+
+RUN = """
+import numpy as np
+from cuda_emulator.stand_in import make_cupy
+from gpu import emulated, formulas
+from symbolic_matrices.arrays import NUMPY
+from symbolic_matrices.backends import cuda, reference
+from symbolic_matrices.problems import Problem
+rng = np.random.default_rng(0)
+for case in ("log-sum-exp, D = 3", "10 nearest, D = 3"):
+    plan = formulas.cases()[case]
+    arrays = tuple(rng.random((size, 3), "float32") for size in (150, 263))
+    problem = Problem(NUMPY, "float32", "cpu", arrays, 150, 263, ())
+    for order in (0, 1, 2):
+        got = cuda.run(cuda.compile_with(make_cupy(order, sanitize=True), plan), problem)
+        np.testing.assert_allclose(got[0], reference.launch(plan, problem)[0], rtol=1e-5)
+print("no complaint")
+"""
+
+OUT_OF_BOUNDS = """
+import numpy as np, struct
+from cuda_emulator.compiler import compile_kernels
+text = '''extern "C" __global__ void one_too_far(const float* x) {
+    extern __shared__ float4 memory[];
+    memory[threadIdx.x].x = 1;
+}'''
+kernel = compile_kernels(text, sanitize=True)["one_too_far"]
+kernel.launch((1,), (5,), [struct.pack("P", 0)], 4 * 16)
+"""
+
+
+def run_with_sanitizers(script: str) -> subprocess.CompletedProcess[str]:
+    tests = Path(__file__).parent.parent
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tests), *sys.path]),
+        "LD_PRELOAD": sanitizer_runtime(),
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def test_kernels_pass_the_sanitizers():
+    done = run_with_sanitizers(RUN)
+    assert done.stdout == "no complaint\n", done.stderr[-3000:]
+
+
+def test_sanitizers_see_the_end_of_shared_memory():
+    done = run_with_sanitizers(OUT_OF_BOUNDS)
+    assert done.returncode != 0
+    assert "heap-buffer-overflow" in done.stderr
+
+
+BARRIER = "__syncthreads();"
+
+
+def loop_nest_without(barrier: int | None, folder: Path) -> Path:
+    """A copy of the headers where one barrier of the loop nest is missing."""
+    for path in NATIVE_FOLDER.iterdir():
+        text = path.read_text()
+        if path.name == "reduce.cuh":
+            parts = text.split(BARRIER)
+            assert len(parts) == 5
+            separators = [BARRIER if k != barrier else "" for k in range(4)]
+            text = "".join(part + separator for part, separator in zip(parts, [*separators, ""], strict=True))
+        (folder / path.name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "barrier", [None, 0, 2, 3]
+)  # without the second one, threads would read wild addresses
+def test_a_missing_barrier_of_the_loop_nest_is_noticed(barrier, tmp_path, monkeypatch):
+    """Some order of the threads then gives other results. One block takes all the problems of a batch."""
+    options = (f"--include-path={loop_nest_without(barrier, tmp_path)}",)
+    monkeypatch.setattr(cuda, "OPTIONS", options)
+    monkeypatch.setattr(cuda, "MOST_GRID", (1, 1, 1))
+    cuda.choose_launch.cache_clear()
+    plan = formulas.plan(multiply(formulas.sqdist(2), variable(2, Axis.PARAMETER, 1)), dtype="float64")
+    rng = np.random.default_rng(0)
+    arrays = (rng.random((150, 2)), rng.random((263, 2)), rng.random((3, 1, 1)))
+    problem = Problem(NUMPY, "float64", "cpu", arrays, 150, 263, (3,))
+    (expected,) = reference.launch(plan, problem)
+    is_right = []
+    for order in ORDERS:
+        (got,) = cuda.run(cuda.compile_with(make_cupy(order), plan), problem)
+        is_right.append(np.allclose(got, expected))
+    cuda.choose_launch.cache_clear()
+    assert all(is_right) == (barrier is None)

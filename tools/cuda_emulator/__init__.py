@@ -1,0 +1,1 @@
+"""Runs CUDA kernels on a CPU, for tests on machines without a GPU."""

@@ -1,0 +1,203 @@
+"""Stands in for the few names of CuPy that host code uses; its kernels run in the emulator, at once and in order.
+
+Arrays wrap NumPy's rather than derive from them, so that nothing takes one for an array of the CPU by mistake.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import scipy.special
+
+from .compiler import EmulationError, Kernel, compile_kernels
+
+INCLUDE_OPTION = "--include-path="
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array of the emulated GPU."""
+
+    __module__ = "cupy"
+
+    def __init__(self, host: np.ndarray, device: int = 0) -> None:
+        self._host = host
+        self.device = SimpleNamespace(id=device)
+        self.data = SimpleNamespace(ptr=host.__array_interface__["data"][0])
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed; call cupy.asnumpy.")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        return _wrapped(getattr(ufunc, method))(*inputs, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_host":
+            raise AttributeError(name)
+        value = getattr(self._host, name)
+        return _wrapped(value) if callable(value) else _wrap(value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _wrap(np.asarray(self._host[_unwrap(key)]))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._host[_unwrap(key)] = _unwrap(value)
+
+    def get(self) -> np.ndarray:
+        return self._host.copy()
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+
+def _unwrap(value: Any) -> Any:
+    if isinstance(value, ndarray):
+        return value._host
+    if isinstance(value, (tuple, list)):
+        return type(value)(_unwrap(entry) for entry in value)
+    return value
+
+
+def _wrap(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return ndarray(value)
+    return tuple(_wrap(entry) for entry in value) if type(value) is tuple else value
+
+
+def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, of arrays of the emulated GPU."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        result = function(*_unwrap(arguments), **{key: _unwrap(value) for key, value in options.items()})
+        return _wrap(np.asarray(result) if isinstance(result, np.generic) else result)
+
+    return call
+
+
+def _empty(shape: Any, dtype: Any = "float64") -> ndarray:
+    """Filled with NaN, or with a number that no test expects."""
+    array = np.empty(shape, dtype)
+    array.view("uint8" if array.ndim else array.dtype)[...] = 0xFF
+    return ndarray(array)
+
+
+class CompileException(Exception):
+    """The compiler refused a kernel."""
+
+
+class CUDARuntimeError(RuntimeError):
+    """The driver refused a call."""
+
+
+@dataclass
+class RawKernel:
+    """A kernel by its text and its name."""
+
+    code: str
+    name: str
+    options: tuple[str, ...] = ()
+    seed: int = 0
+    sanitize: bool = False
+    num_regs: int = 64
+    _kernel: Kernel | None = field(default=None, repr=False)
+
+    def compile(self) -> None:
+        folders = tuple(
+            Path(option.removeprefix(INCLUDE_OPTION))
+            for option in self.options
+            if option.startswith(INCLUDE_OPTION)
+        )
+        try:
+            self._kernel = _compiled(self.code, folders, self.sanitize)[self.name]
+        except EmulationError as error:
+            raise CompileException(str(error)) from error
+
+    def __call__(
+        self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any], *, shared_mem: int = 0
+    ) -> None:
+        if self._kernel is None:
+            self.compile()
+        assert self._kernel is not None
+        self._kernel.launch(grid, block, [_as_bytes(value) for value in args], shared_mem, self.seed)
+
+
+@functools.cache
+def _compiled(code: str, folders: tuple[Path, ...], sanitize: bool) -> dict[str, Kernel]:
+    return compile_kernels(code, folders, sanitize=sanitize)
+
+
+def _as_bytes(value: Any) -> bytes:
+    """An argument as CuPy passes it: Python numbers take 8 bytes, NumPy's their own size, arrays a pointer."""
+    if isinstance(value, ndarray):
+        return np.int64(value.data.ptr).tobytes()
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tobytes()
+    if type(value) in (int, float):
+        return np.array(value, "int64" if type(value) is int else "float64").tobytes()
+    raise TypeError(f"Unsupported type {type(value)}")
+
+
+class _Cuda(ModuleType):
+    """``cupy.cuda``: one device, whose limits and version tests may change."""
+
+    def __init__(self) -> None:
+        super().__init__("cupy.cuda")
+        self.multiprocessors, self.device_count, self.driver_version = 4, 1, 13000
+        self.compiler = SimpleNamespace(CompileException=CompileException)
+        self.runtime = SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            driverGetVersion=lambda: self.driver_version,
+            getDeviceCount=self._count_devices,
+        )
+
+    def _count_devices(self) -> int:
+        if self.device_count == 0:
+            raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+        return self.device_count
+
+    @contextlib.contextmanager
+    def _entered(self, value: Any) -> Iterator[Any]:
+        yield value
+
+    def Device(self, number: int = 0) -> Any:
+        context = self._entered(number)
+        context.attributes = {"MultiProcessorCount": self.multiprocessors}  # type: ignore[attr-defined]
+        return context
+
+    def ExternalStream(self, pointer: int) -> Any:
+        return self._entered(pointer)
+
+
+class _CuPy(ModuleType):
+    """The module: what is not here is NumPy's function of that name."""
+
+    def __init__(self, seed: int, sanitize: bool) -> None:
+        super().__init__("cupy")
+        self.cuda, self.ndarray = _Cuda(), ndarray
+        self.RawKernel = functools.partial(RawKernel, seed=seed, sanitize=sanitize)
+        self.empty = _empty
+        self.asnumpy = lambda array: array.get()
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(np, name)
+        return value if isinstance(value, type) or not callable(value) else _wrapped(value)
+
+
+def special_functions() -> ModuleType:
+    """A module to use in place of ``cupyx.scipy.special``, from SciPy's functions of the same names."""
+    module = ModuleType("cupyx.scipy.special")
+    for name in ("erf", "erfc", "gammaln"):
+        setattr(module, name, _wrapped(getattr(scipy.special, name)))
+    return module
+
+
+def make_cupy(seed: int = 2, sanitize: bool = False) -> ModuleType:
+    """A module to use in place of CuPy. ``seed`` chooses the order of the threads; see :meth:`Kernel.launch`."""
+    return _CuPy(seed, sanitize)
