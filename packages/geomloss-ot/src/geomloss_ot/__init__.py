@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .barycenters import barycenter, barycenter_grid
 from .certificates import Certificate
+from .free_support import barycenter_sample
 from .gaussians import (
     bures_wasserstein_barycenter,
     bures_wasserstein_distance,
@@ -13,24 +15,26 @@ from .gaussians import (
     bures_wasserstein_mapping,
     fisher_rao_distance,
     fisher_rao_geodesic,
-    gaussian_mixture_distance,
-    gaussian_mixture_geodesic,
-    gaussian_mixture_plan,
 )
+from .mixtures import gaussian_mixture_distance, gaussian_mixture_geodesic, gaussian_mixture_plan
 from .results import OTResult
 from .sinkhorn import Progress
 from .sliced import max_sliced_wasserstein_distance, sliced_wasserstein_distance, wasserstein_1d
 from .solve import solve, solve_grid, solve_sample
 
 if TYPE_CHECKING:
-    from .images import sinkhorn_divergence
+    from .images import ImagesBarycenter, sinkhorn_divergence
     from .samples_loss import SamplesLoss
 
 __all__ = [
     "Certificate",
+    "ImagesBarycenter",
     "OTResult",
     "Progress",
     "SamplesLoss",
+    "barycenter",
+    "barycenter_grid",
+    "barycenter_sample",
     "bures_wasserstein_barycenter",
     "bures_wasserstein_distance",
     "bures_wasserstein_geodesic",
@@ -52,7 +56,7 @@ __version__ = "0.1.0"
 
 
 # What takes PyTorch tensors only: importing it here would make PyTorch a dependency of everything else.
-_FOR_TORCH = {"SamplesLoss": "samples_loss", "sinkhorn_divergence": "images"}
+_FOR_TORCH = {"ImagesBarycenter": "images", "SamplesLoss": "samples_loss", "sinkhorn_divergence": "images"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,19 +1,14 @@
-"""Owns transport between Gaussian measures and their mixtures, by closed forms; ignores samples."""
+"""Owns transport between Gaussian measures, by closed forms; ignores samples and mixtures."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from scipy import optimize, sparse
-
 from symbolic_matrices.arrays import Array, library_of
 
 from .arguments import check_positive
 from .costs import root
-from .measures import Measure, check_compatible_masses, check_same_kind, check_weights, uniform_weights
-
-_CONSERVED = ((1.0, 1.0), (1.0, 1.0))
+from .measures import check_same_kind, check_weights, uniform_weights
 
 
 class Gaussian(NamedTuple):
@@ -28,14 +23,6 @@ class AffineMap(NamedTuple):
 
     matrix: Array
     offset: Array
-
-
-class Mixture(NamedTuple):
-    """Means (K, D), covariances (K, D, D) and weights (K,)."""
-
-    means: Array
-    covariances: Array
-    weights: Array
 
 
 def bures_wasserstein_distance(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -> Array:
@@ -73,8 +60,8 @@ def bures_wasserstein_distance(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -
     >>> float(bures_wasserstein_distance(zero, zero + [3.0, 0.0], np.eye(2), 25 * np.eye(2)).round(6))  # 9 + 2 * 16
     6.403124
     """
-    _check_gaussians(m_a, m_b, C_a, C_b)
-    return root(_squared_distance(m_a, m_b, C_a, C_b), library_of(m_a).namespace)
+    check_gaussians(m_a, m_b, C_a, C_b)
+    return root(squared_distance(m_a, m_b, C_a, C_b), library_of(m_a).namespace)
 
 
 def bures_wasserstein_mapping(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -> AffineMap:
@@ -106,7 +93,7 @@ def bures_wasserstein_mapping(m_a: Array, m_b: Array, C_a: Array, C_b: Array) ->
     array([[2., 0.],
            [0., 2.]])
     """
-    _check_gaussians(m_a, m_b, C_a, C_b)
+    check_gaussians(m_a, m_b, C_a, C_b)
     matrix = _map_matrix(C_a, C_b)
     return AffineMap(matrix, m_b - (matrix @ m_a[..., None])[..., 0])
 
@@ -125,8 +112,8 @@ def bures_wasserstein_geodesic(m_a: Array, m_b: Array, C_a: Array, C_b: Array, t
     >>> float(middle.mean[0]), float(middle.covariance[0, 0].round(6))
     (0.5, 4.0)
     """
-    _check_gaussians(m_a, m_b, C_a, C_b)
-    return _geodesic(m_a, m_b, C_a, C_b, t)
+    check_gaussians(m_a, m_b, C_a, C_b)
+    return geodesic(m_a, m_b, C_a, C_b, t)
 
 
 def bures_wasserstein_barycenter(
@@ -160,7 +147,7 @@ def bures_wasserstein_barycenter(
     >>> float(barycentre.mean[0]), float(barycentre.covariance[0, 0].round(6))  # the mean deviation, squared
     (1.0, 4.0)
     """
-    _check_gaussians(m, m, C, C)
+    check_gaussians(m, m, C, C)
     check_positive("tol", tol)
     weights = uniform_weights(m) if weights is None else weights
     check_weights("weights", weights, tuple(m.shape[:1]), m)
@@ -245,121 +232,8 @@ def fisher_rao_geodesic(
     return 2**0.5 * quotient / inverse, 1 / inverse
 
 
-def gaussian_mixture_distance(
-    m_a: Array, m_b: Array, C_a: Array, C_b: Array, w_a: Array | None = None, w_b: Array | None = None
-) -> Array:
-    r"""Wasserstein distance between Gaussian mixtures, among plans that are Gaussian mixtures too.
-
-    .. math::
-        MW_2^2 = \min_{P 1 = w_a,\, P^\top 1 = w_b} \sum_{kl} P_{kl}\, W_2^2(N_k, N_l)
-
-    Parameters
-    ----------
-    m_a, m_b
-        Means of the components, (K, D) and (L, D).
-    C_a, C_b
-        Covariances of the components, (K, D, D) and (L, D, D).
-    w_a, w_b
-        Weights of the components, (K,) and (L,), of equal sums. Default: 1/K and 1/L.
-
-    Returns
-    -------
-    Array
-        MW_2, not squared: not less than the Wasserstein distance between the mixtures. Differentiable in means and
-        covariances with PyTorch.
-
-    Raises
-    ------
-    ValueError
-        As :func:`bures_wasserstein_distance`, and for weights of different sums.
-
-    Notes
-    -----
-    Source: Delon and Desolneux, *A Wasserstein-type distance in the space of Gaussian mixture models* (2020).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from geomloss_ot import gaussian_mixture_distance
-    >>> means, covariances = np.array([[0.0], [4.0]]), np.ones((2, 1, 1))
-    >>> float(gaussian_mixture_distance(means, means[::-1] + 2, covariances, covariances).round(6))
-    2.0
-    """
-    costs = _component_costs(m_a, m_b, C_a, C_b)
-    squares = (gaussian_mixture_plan(m_a, m_b, C_a, C_b, w_a, w_b) * costs).sum()
-    return root(squares, library_of(m_a).namespace)
-
-
-def gaussian_mixture_plan(
-    m_a: Array, m_b: Array, C_a: Array, C_b: Array, w_a: Array | None = None, w_b: Array | None = None
-) -> Array:
-    """Mass (K, L) that goes from each component of a to each component of b, for :func:`gaussian_mixture_distance`."""
-    source, target = (_component_weights(name, w, m) for name, w, m in (("w_a", w_a, m_a), ("w_b", w_b, m_b)))
-    check_compatible_masses((Measure(source), Measure(target)), _CONSERVED)
-    library = library_of(m_a)
-    costs, weights_a, weights_b = (
-        np.asarray(library.detach(values).tolist())
-        for values in (_component_costs(m_a, m_b, C_a, C_b), source, target)
-    )
-    plan = _linear_program(costs, weights_a, weights_b * (weights_a.sum() / weights_b.sum()))
-    return library.convert(plan.tolist(), library.dtype_name(m_a), library.device(m_a))
-
-
-def gaussian_mixture_geodesic(
-    m_a: Array,
-    m_b: Array,
-    C_a: Array,
-    C_b: Array,
-    w_a: Array | None = None,
-    w_b: Array | None = None,
-    *,
-    t: float,
-) -> Mixture:
-    """The mixture at time ``t`` in [0, 1] of the geodesic of :func:`gaussian_mixture_distance`.
-
-    One component per pair that exchanges mass, at most K + L - 1, on its own Wasserstein geodesic.
-    """
-    plan = gaussian_mixture_plan(m_a, m_b, C_a, C_b, w_a, w_b)
-    origin, end = library_of(plan).namespace.where(plan > 0)
-    between = _geodesic(m_a[origin], m_b[end], C_a[origin], C_b[end], t)
-    return Mixture(between.mean, between.covariance, plan[origin, end])
-
-
-def _component_costs(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -> Array:
-    """W_2^2 between all pairs of components: (K, L)."""
-    _check_gaussians(m_a, m_a, C_a, C_a)
-    _check_gaussians(m_b, m_b, C_b, C_b)
-    xp = library_of(m_a).namespace
-    shape = (m_a.shape[0], m_b.shape[0], m_a.shape[-1])
-    means = (xp.broadcast_to(m_a[:, None], shape), xp.broadcast_to(m_b[None], shape))
-    square = (*shape, shape[-1])
-    return _squared_distance(
-        *means, xp.broadcast_to(C_a[:, None], square), xp.broadcast_to(C_b[None], square)
-    )
-
-
-def _component_weights(name: str, weights: Array | None, means: Array) -> Array:
-    weights = uniform_weights(means) if weights is None else weights
-    check_weights(name, weights, tuple(means.shape[:1]), means)
-    return weights
-
-
-def _linear_program(costs: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Exact transport plan of a small problem, at a vertex of the polytope."""
-    n, m = costs.shape
-    rows = sparse.kron(sparse.identity(n), np.ones((1, m)))
-    columns = sparse.kron(np.ones((1, n)), sparse.identity(m))
-    found = optimize.linprog(
-        costs.ravel(),
-        A_eq=sparse.vstack([rows, columns]),
-        b_eq=np.concatenate([a, b]),
-        method="highs",
-    )
-    assert found.status == 0, found.message
-    return np.asarray(found.x).reshape(n, m)
-
-
-def _squared_distance(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -> Array:
+def squared_distance(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -> Array:
+    """W_2^2 of measures that have been checked."""
     xp = library_of(C_a).namespace
     # The eigenvalues of L^T C_b L with C_a = L L^T are those of C_a^{1/2} C_b C_a^{1/2}; their derivatives exist
     # everywhere, those of matrix roots by eigenvectors would not where eigenvalues coincide.
@@ -375,7 +249,8 @@ def _map_matrix(C_a: Array, C_b: Array) -> Array:
     return inverse_half @ _roots(half @ C_b @ half)[0] @ inverse_half
 
 
-def _geodesic(m_a: Array, m_b: Array, C_a: Array, C_b: Array, t: float) -> Gaussian:
+def geodesic(m_a: Array, m_b: Array, C_a: Array, C_b: Array, t: float) -> Gaussian:
+    """The geodesic between measures that have been checked."""
     if not 0 <= t <= 1:
         raise ValueError(f"t={t!r}: expected a number between 0, where a is, and 1, where b is.")
     identity = library_of(C_a).namespace.eye(C_a.shape[-1], dtype=C_a.dtype)
@@ -398,7 +273,8 @@ def _to_hyperboloid(position: Array, height: Array) -> tuple[Array, Array]:
     return 1 / height, position / height
 
 
-def _check_gaussians(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -> None:
+def check_gaussians(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -> None:
+    """Raise a ValueError unless means and positive definite covariances have matching shapes."""
     for name, mean, covariance in (("a", m_a, C_a), ("b", m_b, C_b)):
         check_same_kind(f"C_{name}", covariance, f"m_{name}", mean)
         expected = (*mean.shape, mean.shape[-1])

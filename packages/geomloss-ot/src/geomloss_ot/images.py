@@ -16,6 +16,7 @@ from .arguments import (
     print_progress,
     read_grid,
 )
+from .barycenters import barycenter_grid
 from .costs import CITYBLOCK, SQEUCLIDEAN
 from .divergences import Annealing, solve_divergence, warn_if_stopped_early
 from .measures import check_compatible_masses, check_same_kind
@@ -135,3 +136,61 @@ def _bounds(a: Tensor, axes: Bounds | None) -> Bounds:
             f"a has shape {tuple(a.shape)}: expected a batch dimension before those of axes={axes!r}."
         )
     return ((0.0, 1.0),) * dims if axes is None else axes
+
+
+def ImagesBarycenter(
+    measures: Tensor,
+    weights: Tensor,
+    blur: float = 0,
+    p: int = 2,
+    scaling_N: int = 10,
+    backward_iterations: int = 5,
+) -> Tensor:
+    """Debiased Wasserstein barycentres of images, with the arguments of GeomLoss: see ``barycenter_grid``.
+
+    Parameters
+    ----------
+    measures
+        Images of equal masses on a unit square, cube or segment: (B, K, N, M), (B, K, N, M, P) or (B, K, N).
+    weights
+        Weights of the K images in the B means: (B, K).
+    blur
+        Finest level of detail. 0: the size of a pixel.
+    p
+        2: the cost is |x - y|^2 / 2.
+    scaling_N
+        Without effect: iterations go on until the barycentre is right.
+    backward_iterations
+        Number of last iterations that gradients, in images and weights, go through.
+
+    Returns
+    -------
+    Tensor
+        The barycentres, (B, 1, N, M).
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, negative weights, unequal masses and parameters out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from geomloss_ot import ImagesBarycenter
+    >>> images = torch.zeros(1, 2, 16, 16)
+    >>> images[0, 0, 2, 3] = images[0, 1, 10, 3] = 1
+    >>> middle = ImagesBarycenter(images, torch.tensor([[0.5, 0.5]]))
+    >>> print((middle[0, 0] == middle.max()).nonzero())
+    tensor([[6, 3]])
+    """
+    check_choice("p", p, (2,))
+    if measures.ndim < 3:
+        raise ValueError(
+            f"measures has shape {tuple(measures.shape)}: expected (B, K, N, M), K images to average."
+        )
+    axes = ((0.0, 1.0),) * (measures.ndim - 2)
+    # Costs are not halved there: the same distance is the same blur.
+    blur = blur or 1 / max(measures.shape[2:])
+    return barycenter_grid(measures, weights, blur=blur, axes=axes, backward_iterations=backward_iterations)[
+        :, None
+    ]

@@ -1,0 +1,309 @@
+"""Owns Wasserstein barycentres on fixed supports and grids; ignores points that move."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from symbolic_matrices.arrays import Array, library_of
+
+from .annealing import epsilon_schedule
+from .arguments import (
+    grid_geometries,
+    read_grid,
+    read_stopping,
+    read_temperature,
+)
+from .costs import find_cost
+from .geometries import Geometry, MatrixGeometry
+from .measures import Measure, check_compatible_masses, check_points, check_same_kind, check_weights
+from .sinkhorn import Stopping
+
+_CONSERVED = ((1.0, 1.0), (1.0, 1.0))
+_SCALING = 0.5
+_LARGEST = 80.0  # its exponential is finite in float32
+_SMALLEST = 1e-37  # a weight whose logarithm is finite in float32
+
+
+class Leg(NamedTuple):
+    """One of the measures that are averaged."""
+
+    geometry: Geometry  # rows: the support of the barycentre; columns: that of the measure
+    log_weights: Array  # (..., M)
+    share: Array  # (..., 1): its weight in the mean
+
+
+@dataclass(frozen=True)
+class _State:
+    """Potentials of the legs on the support of the barycentre, and the debiasing potential."""
+
+    potentials: tuple[Array, ...]  # each (..., N)
+    debiasing: Array  # (..., N), null if biased
+    log_barycenter: Array  # (..., N)
+    error: float  # relative L1 distance between the barycentre and the marginals of the plans
+
+
+def fixed_support_barycenter(
+    legs: Sequence[Leg],
+    self_geometry: Geometry | None,
+    epsilon: float,
+    stopping: Stopping,
+    backward_iterations: int = 0,
+) -> Array:
+    """Weights (..., N) of the barycentre: iterative Bregman projections, annealed, in the logarithmic domain.
+
+    ``self_geometry`` is the cost of the support against itself, for debiased barycentres. The last
+    ``backward_iterations`` belong to the graph of PyTorch's tensors. Sources: Benamou et al., *Iterative Bregman
+    projections for regularized transportation problems* (2015); Janati et al., *Debiased Sinkhorn barycenters* (2020).
+    """
+    fixed = tuple(Leg(leg.geometry, *map(_detach, leg[1:])) for leg in legs)
+    start = max(leg.geometry.cost_bound for leg in legs)
+    power = legs[0].geometry.annealing_power
+    schedule = epsilon_schedule(start, epsilon, _SCALING**power)[: stopping.max_iter]
+    state = _first_state(fixed)
+    for temperature in schedule[:-1]:
+        state = _sweep(fixed, self_geometry, temperature, state)
+    for _ in range(len(schedule) - 1, stopping.max_iter):
+        state = _sweep(fixed, self_geometry, epsilon, state)
+        if state.error <= stopping.tol:
+            break
+    else:
+        warnings.warn(
+            f"The barycentre stopped after max_iter={stopping.max_iter} iterations with a relative marginal error of "
+            f"{state.error:.1e}, above tol={stopping.tol:.1e}: raise max_iter, or ask for a larger tol or blur.",
+            stacklevel=3,
+        )
+    for _ in range(backward_iterations):
+        state = _sweep(tuple(legs), self_geometry, epsilon, state)
+    return library_of(state.log_barycenter).namespace.exp(state.log_barycenter)
+
+
+def _first_state(legs: tuple[Leg, ...]) -> _State:
+    geometry, log_weights = legs[0].geometry, legs[0].log_weights
+    zeros = library_of(log_weights).namespace.zeros_like(geometry.softmin(1.0, log_weights))
+    return _State((zeros,) * len(legs), zeros, zeros, float("inf"))
+
+
+def _sweep(legs: tuple[Leg, ...], self_geometry: Geometry | None, epsilon: float, state: _State) -> _State:
+    """One projection on each constraint: the given measures, then a common marginal on the support."""
+    library = library_of(state.debiasing)
+    xp = library.namespace
+    softmins = []
+    for leg, potential in zip(legs, state.potentials, strict=True):
+        given = leg.log_weights + leg.geometry.T.softmin(epsilon, potential / epsilon) / epsilon
+        softmins.append(leg.geometry.softmin(epsilon, given))
+    mean = sum(leg.share * softmin for leg, softmin in zip(legs, softmins, strict=True))
+    log_barycenter = (state.debiasing - mean) / epsilon
+    log_barycenter = log_barycenter - _excess(log_barycenter, legs[0])
+    barycenter = xp.exp(log_barycenter)
+    marginals = xp.stack(
+        [
+            xp.exp(xp.clip((f - s) / epsilon, None, _LARGEST))
+            for f, s in zip(state.potentials, softmins, strict=True)
+        ]
+    )
+    error = float(library.detach(abs(marginals - barycenter).sum(-1) / barycenter.sum(-1)).max())
+    debiasing = state.debiasing
+    if self_geometry is not None:
+        # d = sqrt(d a / (K d)), whose fixed point is d K d = a: the potential of the barycentre against itself.
+        smooth = self_geometry.softmin(epsilon, debiasing / epsilon)
+        debiasing = (debiasing + epsilon * log_barycenter + smooth) / 2
+    potentials = tuple(epsilon * log_barycenter + softmin for softmin in softmins)
+    return _State(potentials, debiasing, log_barycenter, error)
+
+
+def _excess(log_weights: Array, leg: Leg) -> Array:
+    """Logarithm of the mass over that of the measures: one at the solution, wild where temperatures change."""
+    library = library_of(log_weights)
+    xp = library.namespace
+    fixed = library.detach(log_weights)
+    largest = xp.amax(fixed, -1)[..., None]
+    mass = xp.exp(library.detach(leg.log_weights)).sum(-1)[..., None]
+    return largest + xp.log(xp.exp(fixed - largest).sum(-1)[..., None] / mass)
+
+
+def barycenter(
+    b: Array,
+    C: Array,
+    weights: Array | None = None,
+    reg: float | None = None,
+    *,
+    C_aa: Array | None = None,
+    max_iter: int = 2000,
+    tol: float | None = None,
+) -> Array:
+    r"""Entropic Wasserstein barycentre on a fixed support, for explicit costs.
+
+    .. math::
+        \min_a \sum_k w_k\, OT_\varepsilon(a, b_k) \quad \text{or, debiased,} \quad
+        \min_a \sum_k w_k\, S_\varepsilon(a, b_k)
+
+    Parameters
+    ----------
+    b
+        Weights of K measures on the same M points, (K, M), of equal masses: NumPy, PyTorch or CuPy.
+    C
+        Costs (N, M) between the N points of the barycentre and those of the measures.
+    weights
+        w_k, (K,), normalised by their sum. Default: 1/K.
+    reg
+        epsilon, in the units of the cost: the entropy is relative to the counting measure.
+    C_aa
+        Costs (N, N) between the points of the barycentre, for a debiased one, that entropy does not blur.
+    max_iter
+        Largest number of iterations, annealing included.
+    tol
+        Relative L1 difference between the barycentre and the marginals of its plans at which to stop. Default: 1e-5
+        in float64, 1e-4 in float32.
+
+    Returns
+    -------
+    Array
+        Weights (N,).
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, negative weights, unequal masses and parameters out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from geomloss_ot import barycenter
+    >>> x = np.arange(5.0)
+    >>> costs = (x[:, None] - x) ** 2
+    >>> ends = np.array([[1.0, 0, 0, 0, 0], [0, 0, 0, 0, 1.0]])
+    >>> barycenter(ends, costs, reg=0.1, C_aa=costs).round(3)
+    array([0., 0., 1., 0., 0.])
+    """
+    check_points("b", b)
+    check_points("C", C)
+    check_same_kind("C", C, "b", b)
+    if C.ndim != 2 or b.ndim != 2 or b.shape[-1] != C.shape[-1]:
+        raise ValueError(
+            f"b and C have shapes {tuple(b.shape)} and {tuple(C.shape)}: expected (K, M) and (N, M), "
+            "with one column of costs per point of the measures."
+        )
+    self_geometry = None
+    if C_aa is not None:
+        check_same_kind("C_aa", C_aa, "C", C)
+        if tuple(C_aa.shape) != (C.shape[0], C.shape[0]):
+            raise ValueError(f"C_aa has shape {tuple(C_aa.shape)}: expected {(C.shape[0], C.shape[0])}.")
+        self_geometry = MatrixGeometry(C_aa)
+    shares = normalised_shares(weights, b[:, :1], (b.shape[0],))
+    check_weights("b", b, tuple(b.shape), b)
+    legs = _legs(MatrixGeometry(C), [b[k] for k in range(b.shape[0])], shares)
+    return fixed_support_barycenter(
+        legs, self_geometry, read_temperature(reg, None, None), read_stopping(b, tol, max_iter, None)
+    )
+
+
+def barycenter_grid(
+    b: Array,
+    weights: Array | None = None,
+    metric: str = "sqeuclidean",
+    reg: float | None = None,
+    *,
+    blur: float | None = None,
+    axes: Sequence[tuple[float, float]] | None = None,
+    debias: bool = True,
+    backward_iterations: int = 5,
+    max_iter: int = 2000,
+    tol: float | None = None,
+) -> Array:
+    r"""Wasserstein barycentre of images on the same grid.
+
+    Parameters
+    ----------
+    b
+        K images of equal masses: (K, N), (K, N, M) or (K, N, M, P); with batches in front if ``axes`` is given,
+        (..., K, N, M).
+    weights
+        Their weights in the mean, (K,) or (..., K), normalised by their sums. Default: 1/K.
+    metric, reg, blur, axes
+        As for :func:`solve_grid`. The size of a pixel is a sensible ``blur``.
+    debias
+        Whether to minimise Sinkhorn divergences, whose barycentres are sharp, instead of entropic costs.
+    backward_iterations
+        With PyTorch, number of last iterations that gradients, in images and weights, go through.
+    max_iter, tol
+        As for :func:`barycenter`.
+
+    Returns
+    -------
+    Array
+        An image (N, M), or (..., N, M).
+
+    Raises
+    ------
+    ValueError
+        As :func:`barycenter`.
+
+    Notes
+    -----
+    Sources: Solomon et al., *Convolutional Wasserstein distances* (2015); Janati et al., *Debiased Sinkhorn
+    barycenters* (2020).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from geomloss_ot import barycenter_grid
+    >>> x = np.linspace(0, 1, 64)
+    >>> bumps = np.exp(-((x - np.array([[0.3], [0.7]])) ** 2) / 0.005)
+    >>> middle = barycenter_grid(bumps / bumps.sum(-1, keepdims=True), blur=0.02)
+    >>> float((middle * x).sum().round(3))
+    0.5
+    """
+    bounds = ((0.0, 1.0),) * (b.ndim - 1) if axes is None else axes
+    if b.ndim <= len(bounds):
+        raise ValueError(
+            f"b has shape {tuple(b.shape)}: expected K images in front of the {len(bounds)} dimensions of the grid."
+        )
+    measure, sizes, coordinates = read_grid("b", b, bounds)
+    flat, cost = measure.weights, find_cost(metric, "metric")  # (..., K, N)
+    epsilon = read_temperature(reg, blur, cost)
+    shares = normalised_shares(weights, flat[..., :1], tuple(flat.shape[:-1]))
+    side = Measure(flat[..., 0, :])
+    geometry = grid_geometries((side, side), (coordinates, coordinates), cost, debias=False)[0]
+    legs = _legs(geometry, [flat[..., k, :] for k in range(flat.shape[-2])], shares)
+    graph = any(library_of(t).needs_gradient(t) for t in (flat, shares))
+    mean = fixed_support_barycenter(
+        legs,
+        geometry if debias else None,
+        epsilon,
+        read_stopping(flat, tol, max_iter, None),
+        backward_iterations if graph else 0,
+    )
+    return mean.reshape(*mean.shape[:-1], *sizes)
+
+
+def _legs(geometry: Geometry, measures: list[Array], shares: Array) -> list[Leg]:
+    for measure in measures[1:]:
+        check_compatible_masses((Measure(measures[0]), Measure(measure)), _CONSERVED)
+    return [Leg(geometry, _log(measure), shares[..., k, None]) for k, measure in enumerate(measures)]
+
+
+def normalised_shares(weights: Array | None, like: Array, shape: tuple[int, ...]) -> Array:
+    """Weights of the mean, (..., K), of sum one."""
+    xp = library_of(like).namespace
+    if weights is None:
+        return xp.broadcast_to(xp.ones_like(like).reshape(-1)[:1] / shape[-1], shape)
+    check_same_kind("weights", weights, "the measures", like)
+    if tuple(weights.shape) != shape:
+        if tuple(weights.shape) != shape[-1:]:
+            raise ValueError(f"weights has shape {tuple(weights.shape)}: expected {shape}, one per measure.")
+        weights = xp.broadcast_to(weights, shape)
+    check_weights("weights", weights, shape, like)
+    return weights / weights.sum(-1)[..., None]
+
+
+def _log(weights: Array) -> Array:
+    """Logarithm, of a number too small to matter where there is no mass."""
+    xp = library_of(weights).namespace
+    return xp.log(xp.clip(weights, _SMALLEST, None))
+
+
+def _detach(array: Array) -> Array:
+    return library_of(array).detach(array)

@@ -1,0 +1,158 @@
+"""Barycentres, against POT, closed forms and each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from geomloss_ot import ImagesBarycenter, barycenter, barycenter_grid, barycenter_sample, solve_grid
+
+LINE = (np.arange(80) + 0.5) / 80
+
+
+def _bumps(means=(0.3, 0.65), deviations=(0.05, 0.1)):
+    shapes = [np.exp(-((LINE - m) ** 2) / (2 * s**2)) for m, s in zip(means, deviations, strict=True)]
+    return np.stack([shape / shape.sum() for shape in shapes])
+
+
+def _moments(weights):
+    mean = float((weights * LINE).sum())
+    return mean, float(np.sqrt((weights * (LINE - mean) ** 2).sum()))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_gaussians_average_means_and_deviations(share):
+    """Debiased barycentres keep the variance; biased ones blur it."""
+    shares = np.array([share, 1 - share])
+    means, deviations = zip(*map(_moments, _bumps()), strict=True)
+    sharp = _moments(barycenter_grid(_bumps(), shares, blur=0.03))
+    assert sharp[0] == pytest.approx(shares @ means, abs=1e-4)
+    assert sharp[1] == pytest.approx(shares @ deviations, rel=5e-3)
+    blurred = _moments(barycenter_grid(_bumps(), shares, blur=0.03, debias=False))
+    assert blurred[0] == pytest.approx(shares @ means, abs=1e-4)
+    assert blurred[1] > 1.03 * sharp[1]
+
+
+@pytest.mark.parametrize("debias", [True, False])
+def test_fixed_support_agrees_with_pot(debias):
+    ot = pytest.importorskip("ot")
+    costs = (LINE[:, None] - LINE) ** 2
+    theirs = ot.bregman.barycenter_debiased if debias else ot.bregman.barycenter
+    # POT starts biased barycentres from potentials that only equal shares allow.
+    shares = np.array([0.3, 0.7] if debias else [0.5, 0.5])
+    expected = theirs(_bumps().T, costs, 0.01, shares, numItermax=20_000, stopThr=1e-9)
+    options = {"weights": shares, "reg": 0.01, "tol": 1e-6}
+    ours = barycenter(_bumps(), costs, C_aa=costs if debias else None, **options)
+    np.testing.assert_allclose(ours, expected, atol=5e-3 * expected.max())
+    grid = barycenter_grid(_bumps(), debias=debias, **options)
+    np.testing.assert_allclose(grid, ours, atol=1e-8)
+
+
+def test_barycentre_minimises_the_sum_of_divergences():
+    images = np.random.default_rng(0).uniform(size=(3, 5, 4)) ** 4
+    images /= images.sum((1, 2), keepdims=True)
+
+    def energy(image):
+        return sum(float(solve_grid(image, b, blur=0.15, debias=True, tol=1e-8).value) for b in images)
+
+    best = barycenter_grid(images, blur=0.15, tol=1e-5)
+    assert best.sum() == pytest.approx(1.0, rel=1e-4)
+    rng, reached = np.random.default_rng(1), energy(best / best.sum())
+    for _ in range(3):
+        other = best * np.exp(0.1 * rng.normal(size=best.shape))
+        assert energy(other / other.sum()) > reached
+
+
+def test_batches_and_libraries():
+    images = np.random.default_rng(0).uniform(size=(2, 3, 7, 5))
+    images /= images.sum((-1, -2), keepdims=True)
+    shares = np.array([[1.0, 2.0, 1.0], [0.2, 0.3, 0.5]])
+    together = barycenter_grid(images, shares, blur=0.1, axes=((0, 1), (0, 1)), tol=1e-5)
+    assert together.shape == (2, 7, 5)
+    alone = barycenter_grid(images[1], shares[1], blur=0.1, tol=1e-5)
+    np.testing.assert_allclose(together[1], alone, atol=1e-4)
+    tensors = barycenter_grid(*map(torch.from_numpy, (images[1], shares[1])), blur=0.1, tol=1e-5)
+    np.testing.assert_allclose(tensors.numpy(), alone, atol=1e-10)
+    single = barycenter_grid(images[1].astype(np.float32), shares[1].astype(np.float32), blur=0.1)
+    np.testing.assert_allclose(single, alone, atol=1e-4)
+
+
+def test_images_barycenter():
+    images = torch.zeros(1, 2, 20, 20, dtype=torch.float64)
+    images[0, 0, 2:6, 3:7] = images[0, 1, 12:16, 9:13] = 1 / 16
+    mean = ImagesBarycenter(images, torch.tensor([[0.5, 0.5]], dtype=torch.float64))
+    assert mean.shape == (1, 1, 20, 20)
+    square = torch.zeros(20, 20, dtype=torch.float64)
+    square[7:11, 6:10] = 1 / 16
+    assert (mean[0, 0] - square).abs().sum() < 0.05
+
+
+def test_gradient_in_the_weights():
+    bumps = torch.from_numpy(_bumps()[:, ::4] / _bumps()[:, ::4].sum(1, keepdims=True))
+    options = {"blur": 0.1, "debias": False, "tol": 1e-10, "backward_iterations": 40}
+    positions = torch.from_numpy(LINE[::4])
+
+    def mean(scores):
+        image = barycenter_grid(bumps, scores.softmax(0), **options)
+        return (image * positions).sum()
+
+    assert gradcheck(
+        mean, (torch.tensor([0.2, -0.3], dtype=torch.float64, requires_grad=True),), atol=1e-4, rtol=1e-3
+    )
+
+
+def test_free_support_of_translations():
+    """The barycentre of translated copies is the copy by the mean translation, clouds of different sizes included."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(60, 2))
+    split = np.concatenate([x, x[:20]]) + np.array([0.0, 3.0])
+    weights = np.concatenate([np.full(60, 1 / 60), np.zeros(20)])
+    weights[:20] = weights[60:] = 1 / 120
+    clouds, measures = (
+        [x, x + np.array([3.0, 0.0]), split],
+        [np.full(60, 1 / 60), np.full(60, 1 / 60), weights],
+    )
+    mean = barycenter_sample(
+        clouds, x + 0.5, measures, weights=np.array([0.25, 0.5, 0.25]), blur=0.1, tol=1e-6
+    )
+    np.testing.assert_allclose(mean, x + np.array([1.5, 0.75]), atol=5e-3)
+
+
+def test_free_support_agrees_with_pot():
+    ot = pytest.importorskip("ot")
+    rng = np.random.default_rng(1)
+    clouds = [rng.normal(size=(30, 2)), rng.normal(size=(20, 2)) + 2]
+    first = rng.normal(size=(10, 2)) + 1
+    measures = [np.full(len(cloud), 1 / len(cloud)) for cloud in clouds]
+    expected = ot.bregman.free_support_sinkhorn_barycenter(
+        clouds, measures, first, 0.5, numItermax=100, stopThr=1e-12, numInnerItermax=5000
+    )
+    ours = barycenter_sample(clouds, first, reg=0.5, debias=False, n_steps=100, move=1e-6, tol=1e-9)
+    np.testing.assert_allclose(ours, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda b: barycenter(b, np.ones((3, 4)), reg=1.0), "one column of costs"),
+        (lambda b: barycenter(b, np.ones((3, 80)), reg=1.0, C_aa=np.ones((2, 2))), "C_aa has shape"),
+        (lambda b: barycenter(-b, np.ones((3, 80)), reg=1.0), "negative weights"),
+        (lambda b: barycenter(b * [[1.0], [2.0]], np.ones((3, 80)), reg=1.0), "equal masses"),
+        (lambda b: barycenter_grid(b, np.ones(3), blur=1.0), r"weights has shape \(3,\): expected \(2,\)"),
+        (lambda b: barycenter_grid(b[0], blur=1.0), "K images|a signal"),
+        (lambda b: barycenter_grid(b), "exactly one temperature"),
+        (lambda b: barycenter_sample([b], b, metric="euclidean", blur=1.0), "only 'sqeuclidean'"),
+        (lambda b: barycenter_sample([b], b, [], blur=1.0), "expected as many"),
+        (lambda b: ImagesBarycenter(torch.from_numpy(b), torch.ones(2), p=1), "p=1"),
+    ],
+)
+def test_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(_bumps())
+
+
+def test_stopping_early_warns():
+    with pytest.warns(UserWarning, match="max_iter=5"):
+        barycenter_grid(_bumps(), blur=0.01, max_iter=5)
