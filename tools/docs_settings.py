@@ -20,7 +20,7 @@ def settings(project: str) -> dict[str, object]:
             "sphinx.ext.mathjax",
             "sphinx.ext.napoleon",
             "sphinx.ext.viewcode",
-            "sphinx_bars",
+            "sphinx_notation",
         ],
         "myst_enable_extensions": ["amsmath", "dollarmath"],
         "autodoc_member_order": "groupwise",

@@ -77,8 +77,8 @@ def explain(
     reduction : a key of the table of reductions: "sum", "logsumexp", "argKmin"...
     axis : as for the reduction itself; 1 reduces j.
     count : the number of neighbours, for reductions that take one.
-    target : "cpu", or "cuda" which needs no GPU but NVRTC and nvdisasm: `pip install nvidia-cuda-nvrtc
-        nvidia-cuda-nvdisasm`.
+    target : "cpu", or "cuda", which needs no GPU but NVRTC and nvdisasm: the packages nvidia-cuda-nvrtc and
+        nvidia-cuda-nvdisasm.
     arch : the architecture of the GPU, where the target is "cuda": "sm_90" is an H100.
 
     Raises
