@@ -16,6 +16,7 @@ from symbolic_matrices import (
     SymbolicMatricesError,
     Vi,
     Vj,
+    explain,
 )
 from symbolic_matrices.execution import make_plan
 from symbolic_matrices.expressions import Axis
@@ -97,6 +98,15 @@ def test_selections_add_nothing_up(rng):
     assert (Vi(x).sqdist(Vj(x)).argmin(axis=1, accumulate="kahan")[:, 0] == np.arange(4)).all()
 
 
+def test_explanations_show_the_choice(rng):
+    formula, weight = Vi(np.zeros((3, 1), "float32")) + Vj(np.zeros((4, 1), "float32")), np.ones(4, "float32")
+    assert "Sum<Formula::dim, InDouble>" in explain(formula, "sum", accumulate="float64").source
+    assert (
+        "SumSoftmax<1, Kahan>"
+        in explain(formula, "sumsoftmaxweight", weight=weight, accumulate="kahan").source
+    )
+
+
 # ---------------------------------------------------------------------- out
 
 
@@ -158,6 +168,7 @@ TENSOR = torch.ones(6, 2, dtype=torch.float64, requires_grad=True)
          "has no derivatives.*under torch.no_grad"),
         (lambda: Vi(TENSOR.detach()).sum(axis=1, out=(2 * TENSOR)), DifferentiationError, "or out require a gradient"),
         (lambda: Vi(0, 2).sum(axis=1, out=DATA), OptionError, "when it is called with its arrays"),
+        (lambda: Vi(DATA).sum(-1, out=np.empty((6, 1))), OptionError, "along the vector dimension is a formula again"),
         (lambda: Vi(DATA).sum(axis=1, accumulate="float128"), OptionError,
          "must be one of 'auto', 'float64', 'kahan' but got 'float128'"),
     ],

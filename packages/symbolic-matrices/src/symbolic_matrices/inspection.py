@@ -6,6 +6,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .backends import cuda
 from .backends.threads import get_num_threads
@@ -17,7 +18,7 @@ from .lazy_tensor import LazyTensor
 from .machine_code import inspect_kernel
 from .planning import Plan, make_plan
 from .printing import print_formula, print_kernel
-from .reductions import REDUCTIONS
+from .reductions import choose_accumulate
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def explain(
     axis: int = 1,
     *,
     count: int | None = None,
+    weight: Any = None,
+    accumulate: str = "auto",
     target: str = "cpu",
     arch: str = "sm_90",
 ) -> Explanation:
@@ -77,6 +80,7 @@ def explain(
     reduction : a key of the table of reductions: "sum", "logsumexp", "argKmin"...
     axis : as for the reduction itself; 1 reduces j.
     count : the number of neighbours, for reductions that take one.
+    weight, accumulate : as for the reduction itself.
     target : "cpu", or "cuda", which needs no GPU but NVRTC and nvdisasm: the packages nvidia-cuda-nvrtc and
         nvidia-cuda-nvdisasm.
     arch : the architecture of the GPU, where the target is "cuda": "sm_90" is an H100.
@@ -98,10 +102,10 @@ def explain(
     if target not in ("cpu", "cuda"):
         raise BackendError(f"There is no compiled target {target!r}; choose 'cpu' or 'cuda'.")
     arguments = () if count is None else (count,)
+    reduced = formula._reduced_axis(reduction, axis)
+    tensor, call = formula._call(reduction, arguments, weight, reduced, choose_accumulate(accumulate))
     dtype = formula._context.computed_in or "float32"
-    plan = make_plan(
-        formula._formula, REDUCTIONS[reduction](*arguments), formula._reduced_axis(reduction, axis), dtype
-    )
+    plan = make_plan(tensor._formula, call.reduction, call.axis, dtype)
     if target == "cuda":
         return _explain_cuda(plan, arch)
     printed = print_kernel(plan)

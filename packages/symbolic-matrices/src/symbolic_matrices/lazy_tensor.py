@@ -31,7 +31,7 @@ from .operations.complex import complex_pair, exp_of_imaginary
 from .operators import choose_axis
 from .printing import print_formula
 from .reducing import run
-from .reductions import REDUCTIONS, ReductionCall, choose_accumulate
+from .reductions import REDUCTIONS, Accumulate, ReductionCall, choose_accumulate
 from .sparsity import BlockRanges, as_block_ranges
 
 
@@ -236,12 +236,23 @@ class LazyTensor(MatrixMethods, Calculus):
         tensor = self if ranges is None else self._with_ranges(ranges)
         row, chosen = REDUCTIONS[name], choose_axis(axis, dim)
         if row.of_components is not None and chosen in (None, -1, self.ndim - 1):
+            if out is not None:
+                raise OptionError(
+                    f"{name} along the vector dimension is a formula again: out cannot take it."
+                )
             return tensor._apply(row.of_components)
-        reduced = self._reduced_axis(name, chosen)
-        formula = tensor if weight is None else tensor._weighted(name, weight, reduced)
-        weight_dim = None if weight is None else formula._formula.dim - 1
-        reduction = row(*arguments, weight_dim=weight_dim).accumulating(choose_accumulate(accumulate))
-        return formula._reduce(ReductionCall(reduction, reduced, row.finish, backend), out)
+        how = choose_accumulate(accumulate)
+        formula, call = tensor._call(name, arguments, weight, self._reduced_axis(name, chosen), how)
+        return formula._reduce(replace(call, backend=backend), out)
+
+    def _call(
+        self, name: str, arguments: tuple[Any, ...], weight: Any, axis: Axis, accumulate: Accumulate
+    ) -> tuple[LazyTensor, ReductionCall]:
+        """The formula that a reduction of the table reduces, and how."""
+        row = REDUCTIONS[name]
+        formula = self if weight is None else self._weighted(name, weight, axis)
+        reduction = row(*arguments, weight_dim=None if weight is None else formula._formula.dim - 1)
+        return formula, ReductionCall(reduction.accumulating(accumulate), axis, row.finish)
 
     def _weighted(self, name: str, weight: Any, axis: Axis) -> LazyTensor:
         """The formula [F, weight]."""
