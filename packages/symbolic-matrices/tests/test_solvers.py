@@ -166,6 +166,22 @@ def test_gradients_of_shifts_and_flat_sides_against_dense_pytorch():
         torch.testing.assert_close(one, other)
 
 
+def test_second_order_in_rows_and_columns_apart():
+    """The matrix is symmetric where it is evaluated, but its rows and columns move on their own."""
+    x, y, b = random(6, 2), random(6, 2), random(6, 1)
+    eye = 0.3 * torch.eye(6, dtype=torch.float64)
+    kernel = (-3 * Vi(x).sqdist(Vj(y))).exp()
+    dense = torch.exp(-3 * ((x[:, None] - y[None]) ** 2).sum(-1))
+    weights = torch.arange(36.0, dtype=torch.float64).reshape(6, 6)[:, :2] / 36
+    both = []
+    for solution in (kernel.solve(b, alpha=0.3, eps=1e-14), torch.linalg.solve(dense + eye, b)):
+        gradients = torch.autograd.grad((solution**2).sum(), (x, y, b), create_graph=True)
+        energy = (gradients[0] * weights).sum() + (gradients[1] ** 2).sum()
+        both.append([*gradients, *torch.autograd.grad(energy, (x, y, b))])
+    for found, expected in zip(*both, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_transforms_of_torch_func():
     points, b = random(6, 2).detach(), random(6).detach()
 
@@ -211,11 +227,27 @@ def test_a_tolerance_beyond_the_precision(rng):
     assert not report.converged
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_singular_matrices(dtype, rng):
+    """Of rank 2, and a right-hand side out of reach: where p'Ap is rounding errors of both signs, no step is taken."""
+    x, b = sample(rng, (300, 2), dtype=dtype), sample(rng, (300, 4), dtype=dtype)
+    with pytest.warns(ConvergenceWarning):
+        solution, report = (Vi(x) | Vj(x)).solve(b, alpha=0.0, max_iter=50, report=True)
+    least_squares = np.linalg.lstsq((x @ x.T).astype("float64"), b.astype("float64"), rcond=1e-5)[0]
+    residual = b - x @ (x.T @ least_squares)
+    np.testing.assert_allclose(
+        report.residuals, np.linalg.norm(residual, axis=0) / np.linalg.norm(b, axis=0), rtol=1e-2
+    )
+    assert np.abs(solution).max() < 1e3
+    assert report.iterations < 20
+
+
 def test_data_of_nan(points):
     points[3] = np.nan
     with pytest.warns(ConvergenceWarning):
-        _, report = gaussian(points).solve(np.ones(SIZE), alpha=0.1, report=True)
+        x, report = gaussian(points).solve(np.ones(SIZE), alpha=0.1, report=True)
     assert not report.converged
+    assert np.isnan(x).any()
 
 
 @pytest.mark.parametrize("sign", [-1.0, "distance"])

@@ -14,10 +14,8 @@ from .operations.pointwise import multiply
 from .reductions import Sum
 
 Preconditioner = Callable[[Array], Array]
-ROUNDING = {
-    "float32": 1e-4,
-    "float64": 1e-13,
-}  # of p'Ap, relative to |A| |p|^2: about 1000 units in the last place
+UNITS = {"float32": 6e-8, "float64": 1.1e-16}  # of rounding: p'Ap is known to a few of them times |A| |p|^2
+SURELY = 1000  # units, below which a negative p'Ap is no rounding error
 
 
 @dataclass(frozen=True)
@@ -96,14 +94,16 @@ def conjugate_gradient(
     .. [1] Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd edition, SIAM, 2003, algorithm 9.1.
     """
     library = library_of(b)
-    scale = _norm(library, b)
-    target = options.eps * scale
-    x, residual, iterations, worst = 0 * b, b, 0, float("inf")
+    where, scale = library.namespace.where, _norm(library, b)
+    target, x, residual, norms = options.eps * scale, 0 * b, b, scale
+    iterations, worst = 0, float("inf")
     while True:
         left = replace(options, max_iter=options.max_iter - iterations)
         step, used = _descend(product, residual, target, left)
-        x, iterations = x + step, iterations + used
-        residual = b - product(x)
+        iterations += used
+        found = b - product(x + step)
+        is_worse = _norm(library, found) >= norms  # a step into a direction that A nearly forgets
+        x, residual = where(is_worse, x, x + step), where(is_worse, residual, found)
         norms = _norm(library, residual)
         relative = norms / (scale + (scale == 0))  # where b = 0, so is x
         previous, worst = worst, float(relative.max()) if 0 not in relative.shape else 0.0
@@ -129,9 +129,11 @@ def _descend(
         if not bool(is_open.any()):
             return x, iteration
         Ap = product(p)
-        curvature = _dot(p, Ap)
-        largest = _check_definite(library, p, Ap, curvature, largest, iteration)
-        moves = is_open & (curvature > 0) & (rz > 0)
+        curvature, squared = _dot(p, Ap), _dot(p, p)
+        largest = max(largest, float((_dot(Ap, Ap) / (squared + (squared == 0))).max()) ** 0.5)
+        rounding = UNITS[library.dtype_name(b)] * largest * squared
+        _check_definite(curvature, SURELY * rounding, iteration)
+        moves = is_open & ~(curvature <= rounding) & ~(rz <= 0)  # NaN goes on to the solution
         if not bool(moves.any()):
             return x, iteration  # nothing but rounding errors is left
         step = where(moves, rz, 0 * rz) / where(moves, curvature, 1 + 0 * curvature)
@@ -142,20 +144,14 @@ def _descend(
     return x, options.max_iter
 
 
-def _check_definite(
-    library: ArrayLibrary, p: Array, Ap: Array, curvature: Array, largest: Any, iteration: int
-) -> Any:
-    """Refuse p'Ap < 0 beyond rounding errors; returns the largest |A p| / |p| so far."""
-    squared = _dot(p, p)
-    norm = float((_dot(Ap, Ap) / (squared + (squared == 0))).max()) ** 0.5
-    largest = max(largest, norm if norm < float("inf") else 0.0)
-    if bool((curvature < -ROUNDING[library.dtype_name(p)] * largest * squared).any()):
+def _check_definite(curvature: Array, tolerance: Array, iteration: int) -> None:
+    """Refuse p'Ap < 0 beyond rounding errors."""
+    if bool((curvature < -tolerance).any()):
         raise IndefiniteMatrixError(
             f"A = K + alpha Id is not positive definite: p'Ap = {float(curvature.min()):.1e} for a direction p of "
             f"iteration {iteration}. Conjugate gradient needs a symmetric positive definite matrix: raise alpha, or "
             "use another solver, such as scipy.sparse.linalg.minres on K.aslinearoperator()."
         )
-    return largest
 
 
 def _warn(iterations: int, worst: float, options: SolveOptions) -> None:
@@ -198,8 +194,11 @@ def nystrom(product: Callable[[Array], Array], sample: Array, alpha: Any) -> Pre
     linalg = library.namespace.linalg
     directions = linalg.qr(sample)[0]
     images = product(directions)
-    precision = {"float32": 6e-8, "float64": 1.1e-16}[library.dtype_name(sample)]
-    shift = precision * (images * images).sum((-2, -1))[..., None, None] ** 0.5 * sample.shape[-2] ** 0.5
+    shift = (
+        UNITS[library.dtype_name(sample)]
+        * (images * images).sum((-2, -1))[..., None, None] ** 0.5
+        * sample.shape[-2] ** 0.5
+    )
     images = images + shift * directions
     core = directions.swapaxes(-1, -2) @ images
     factor = linalg.cholesky((core + core.swapaxes(-1, -2)) / 2)
