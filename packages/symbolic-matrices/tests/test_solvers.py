@@ -257,6 +257,14 @@ def test_indefinite_matrices(sign, points):
         K.solve(np.linspace(-1, 1, SIZE), alpha=1e-3)
 
 
+@pytest.mark.parametrize("convert", [np.asarray, torch.tensor])
+def test_nystrom_needs_a_semi_definite_matrix(convert, points):
+    with pytest.raises(
+        IndefiniteMatrixError, match=r"preconditioner='nystrom' needs a positive semi-definite K"
+    ):
+        (-gaussian(convert(points))).solve(convert(np.ones(SIZE)), alpha=5.0, preconditioner="nystrom")
+
+
 X = np.ones((6, 2))
 
 

@@ -201,7 +201,13 @@ def nystrom(product: Callable[[Array], Array], sample: Array, alpha: Any) -> Pre
     )
     images = images + shift * directions
     core = directions.swapaxes(-1, -2) @ images
-    factor = linalg.cholesky((core + core.swapaxes(-1, -2)) / 2)
+    try:
+        factor = linalg.cholesky((core + core.swapaxes(-1, -2)) / 2)
+    except linalg.LinAlgError as error:
+        raise IndefiniteMatrixError(
+            "preconditioner='nystrom' needs a positive semi-definite K, but K has a negative direction; "
+            "check the formula, or use another preconditioner."
+        ) from error
     basis, singular, _ = linalg.svd(
         linalg.solve(factor, images.swapaxes(-1, -2)).swapaxes(-1, -2), full_matrices=False
     )
