@@ -21,12 +21,11 @@ MOST_SHARED_BYTES = 48 << 10  # that every GPU grants without being asked
 MOST_TILE_COLUMNS = 128  # one per thread that stages them
 ROW_REGISTERS = 20  # numbers that the rows of a thread may keep, beside the columns in flight
 
-# As many registers as a kernel likes: left alone, the compiler spills some of them for the sake of occupancy.
 # Approximate divisions, square roots and powers of 2, as math.cuh says; fused multiply-adds. Functions without a
 # qualifier run on the device: the headers of native/ are shared with processors.
 OPTIONS = (
     "--std=c++17", "--device-as-default-execution-space", "--fmad=true", "--ftz=true",
-    "--prec-div=false", "--prec-sqrt=false", "--maxrregcount=255", f"--include-path={NATIVE_FOLDER}",
+    "--prec-div=false", "--prec-sqrt=false", f"--include-path={NATIVE_FOLDER}",
 )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def test_arrays_are_read_where_they_are(cupy, rng):
     problem = cuda.Problem(library, "float64", "cuda:0", (x, x), 32, 32, ())
     (out,) = cuda.run(request_kernel, problem)
     assert seen[0][0] == seen[0][1] == 32
-    assert seen[0][5] == out.data.ptr
+    assert seen[0][8] == out.data.ptr
     assert x.data.ptr in seen[0]
     assert 6 in seen[0]  # elements from one row to the next
 

@@ -8,7 +8,7 @@ import torch
 from gpu import emulated
 from matrix_testing import assert_close, sample
 
-from symbolic_matrices import EmptyReductionError, LazyTensor, Vi, Vj, execution
+from symbolic_matrices import BlockRanges, EmptyReductionError, LazyTensor, Vi, Vj, execution
 from symbolic_matrices.backends import cuda
 from symbolic_matrices.expressions import Axis, Node, variable
 from symbolic_matrices.operations import OPERATIONS
@@ -114,6 +114,24 @@ def test_strided_arrays(rng):
     assert_close(tensor.sum(axis=1, backend=BACKEND), tensor.sum(axis=1, backend="reference"))
 
 
+@pytest.mark.parametrize("name", ["sum", "argmin", "logsumexp"])
+def test_block_ranges(name, rng):
+    """Blocks of unequal sizes, rows that no block covers, columns cut into intervals, a batch."""
+    x, y = sample(rng, (2, 700, 1, 2)), sample(rng, (1, 1, 9000, 2))
+    ranges = BlockRanges(
+        [[0, 3], [5, 600], [600, 601]], [2, 3, 5], [[0, 70], [4000, 9000], [10, 300], [1, 2], [8000, 8001]]
+    )
+    tensor = LazyTensor(x).sqdist(LazyTensor(y))
+    for axis in (2, 1):
+        got, wanted = (
+            tensor.reduction(name, axis=axis, backend=b, ranges=ranges) for b in (BACKEND, "reference")
+        )
+        if name == "argmin":
+            np.testing.assert_array_equal(got, wanted)
+        else:
+            assert_close(got, wanted, factor=10)
+
+
 def test_ties_nan_and_nothing():
     x, y = np.zeros((20, 1)), np.tile([[2.0], [1.0], [1.0], [2.0], [0.0], [0.0]], (50, 1))
     difference = Vi(x) - Vj(y)
@@ -168,7 +186,7 @@ def test_launch_shapes_are_valid(rows, columns, batches, registers):
 def test_launches_fill_the_device_and_no_more():
     assert cuda.choose_launch(TILING, (10**6, 10**6, 1), 72, 132).column_splits == 1
     assert cuda.choose_launch(TILING, (1000, 10**6, 1), 72, 132).column_splits > 132
-    assert cuda.choose_launch(TILING, (100, 100, 1000), 72, 132) == cuda.LaunchShape((1, 1000, 1), 1, 128)
+    assert cuda.choose_launch(TILING, (100, 100, 1000), 72, 132) == cuda.LaunchShape(1, (1, 1000, 1), 1, 128)
     assert cuda.choose_rows(4, 128, 100) == 1
     assert cuda.choose_rows(4, 128, 300) == 2
     assert cuda.choose_rows(4, 128, 512) == 4

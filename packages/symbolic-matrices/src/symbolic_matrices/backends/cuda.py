@@ -24,6 +24,8 @@ from ..errors import BackendError, CompilationError
 from ..planning import Plan
 from ..problems import Problem
 from ..reductions import Kind
+from ..sparsity import BlockRanges
+from .task_tables import make_table
 
 MOST_BATCH_DIMS = 8  # mirrors native/reduce.cuh
 MOST_BATCHES = (1 << 32) - 1  # counted in 32 bits
@@ -42,6 +44,7 @@ _NO_CUPY = (
 class LaunchShape(NamedTuple):
     """How a problem is cut: blocks of rows, problems of the batch, intervals of columns."""
 
+    blocks: int
     grid: tuple[int, int, int]
     column_splits: int
     split_columns: int  # of all the intervals but the last
@@ -187,7 +190,39 @@ def choose_launch(
     split_columns = max(1, tiles) * tiling.tile_columns
     splits = max(1, -(-columns // split_columns))
     grid = tuple(min(size, most) for size, most in zip((blocks, batches, splits), MOST_GRID, strict=True))
-    return LaunchShape((grid[0], grid[1], grid[2]), splits, split_columns)
+    return LaunchShape(blocks, (grid[0], grid[1], grid[2]), splits, split_columns)
+
+
+class Tables(NamedTuple):
+    """The tasks and intervals of a block-sparse problem, on the device; see :mod:`.task_tables`."""
+
+    shape: LaunchShape
+    tasks: Array | None = None
+    intervals: Array | None = None
+
+
+def _tables(problem: Problem, tiling: Tiling, registers: int, multiprocessors: int) -> Tables:
+    """How to launch a problem. A structure is cut and copied to the device once."""
+    batches, ranges = math.prod(problem.batch_shape), problem.ranges
+    if ranges is None:
+        sizes = (problem.rows, problem.columns, batches)
+        return Tables(choose_launch(tiling, sizes, registers, multiprocessors))
+    key = (
+        "cuda", tiling, problem.rows, batches, registers, multiprocessors, problem.library.name, problem.device,
+    )  # fmt: skip
+    return ranges.remember(key, lambda: _make_tables(problem, ranges, tiling, (registers, multiprocessors)))
+
+
+def _make_tables(problem: Problem, ranges: BlockRanges, tiling: Tiling, device: tuple[int, int]) -> Tables:
+    """The splits are those of a dense problem with as many columns as a covered row has on average."""
+    batches, covered = math.prod(problem.batch_shape), max(1, ranges.covered_rows)
+    shape = choose_launch(tiling, (covered, ranges.pairs // covered, batches), *device)
+    table = make_table(ranges.cover(problem.rows), tiling.rows * tiling.threads, 1, shape.column_splits)
+    shape = shape._replace(blocks=table.blocks, grid=(min(table.blocks, MOST_GRID[0]), *shape.grid[1:]))
+    tasks, intervals = (
+        problem.library.convert(array, "int64", problem.device) for array in (table.tasks, table.intervals)
+    )
+    return Tables(shape, tasks, intervals)
 
 
 def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
@@ -199,9 +234,8 @@ def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
     widest = print_cuda_kernel(kernel.plan).tiling
     variant = _variant(kernel, choose_rows(widest.rows, widest.threads, problem.rows))
     tiling, batches = variant.text.tiling, math.prod(problem.batch_shape)
-    shape = choose_launch(
-        tiling, (problem.rows, problem.columns, batches), variant.run.num_regs, _multiprocessors(kernel.cupy)
-    )
+    tables = _tables(problem, tiling, variant.run.num_regs, _multiprocessors(kernel.cupy))
+    shape = tables.shape
     # Memory that is given back while a kernel still reads it is used again on the same stream only, hence later.
     partial = None
     if shape.column_splits > 1:
@@ -209,7 +243,7 @@ def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
             (shape.column_splits * batches * problem.rows * tiling.state_bytes // 8,), "int64", problem.device
         )
     pointers = {kind: problem.library.pointer(out) for kind, out in zip(kernel.kinds, outputs, strict=True)}
-    arguments = (_pack(variant, problem, shape, pointers, partial),)
+    arguments = (_pack(variant.text, problem, tables, pointers, partial),)
     block = (tiling.threads, 1, 1)
     variant.run(shape.grid, block, arguments, shared_mem=tiling.shared_bytes)
     if shape.column_splits > 1:
@@ -219,10 +253,6 @@ def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
 
 
 def _check(problem: Problem) -> None:
-    if problem.ranges is not None:
-        raise BackendError(
-            "Kernels for GPUs take no block ranges yet; move the arrays to the CPU, or pass backend='reference'."
-        )
     if len(problem.batch_shape) > MOST_BATCH_DIMS:
         raise BackendError(
             f"Kernels for GPUs take at most {MOST_BATCH_DIMS} batch dimensions but the arrays have "
@@ -240,18 +270,20 @@ def _multiprocessors(cupy: ModuleType) -> int:
 
 
 def _pack(
-    variant: Variant, problem: Problem, shape: LaunchShape, pointers: dict[Kind, int], partial: Array | None
+    text: CudaText, problem: Problem, tables: Tables, pointers: dict[Kind, int], partial: Array | None
 ) -> np.ndarray:
     """``Problem`` of native/reduce.cuh, field by field; CuPy passes it by value."""
-    library, rank = problem.library, len(problem.batch_shape)
-    count = variant.text.variable_count
+    library, rank, shape = problem.library, len(problem.batch_shape), tables.shape
+    count = text.variable_count
     used = [_contiguous(library, array) for array in problem.arrays[:count]]
     missing = count - len(used)
     batch_strides = [_batch_strides(library, array, rank) for array in used] + [
         [0] * MOST_BATCH_DIMS
     ] * missing
     numbers = [
-        problem.rows, problem.columns, math.prod(problem.batch_shape), shape.column_splits, shape.split_columns,
+        problem.rows, problem.columns, math.prod(problem.batch_shape),
+        shape.blocks, shape.column_splits, shape.split_columns,
+        *(0 if array is None else library.pointer(array) for array in (tables.tasks, tables.intervals)),
         pointers.get(Kind.VALUES, 0), pointers.get(Kind.INDICES, 0),
         0 if partial is None else library.pointer(partial),
         rank, *problem.batch_shape, *[1] * (MOST_BATCH_DIMS - rank),

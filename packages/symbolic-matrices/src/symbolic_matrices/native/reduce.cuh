@@ -1,6 +1,7 @@
 // Owns the loop nest of a reduction on a GPU: blocks of threads, rows in registers, tiles of columns in shared memory.
 //
-// A task is a block of rows of one problem of the batch against an interval of columns. A thread keeps SM_ROWS rows, each
+// A task is a block of rows of one problem of the batch against an interval of columns, or against those that the host
+// lists in tables. A thread keeps SM_ROWS rows, each
 // a block's width apart, so that neighbours read neighbours; the threads stage the columns of a tile together, and each
 // column, read once from shared memory, serves all the rows of the thread. What depends on rows, columns or parameters
 // alone is computed while staging. The grid has a dimension for blocks of rows, one for problems of the batch and one for
@@ -14,10 +15,23 @@ namespace symbolic_matrices {
 
 constexpr int most_batch_dims = 8;
 
+struct Interval {
+    int64 start, stop;
+};
+
+// A line of the host's table: rows first_row to stop_row - 1 against intervals first_interval to stop_interval - 1.
+struct Task {
+    int64 first_row, stop_row, first_interval, stop_interval;
+    int64 first_group;  // for processors, whose rows come in groups
+};
+
 // What the host asks for, passed by value; mirrored field by field by backends/cuda.py.
 struct Problem {
     int64 rows, columns, batches;
+    int64 blocks;                                         // of rows, or tasks of a table
     int64 column_splits, split_columns;                   // intervals of columns, and the length of all but the last
+    const Task* tasks;                                    // [split][block]; null for all the columns
+    const Interval* intervals;
     REAL* values;                                         // (batches, rows, out_dim), or null
     int64* indices;                                       // (batches, rows, out_dim), or null
     void* partial_states;                                 // [split][batch][row]; null without splits
@@ -118,9 +132,9 @@ class Kernel {
     SM_INLINE int64 row_of(int64 first, int q) const { return first + q * SM_THREADS + threadIdx.x; }
 
     // Rows past the end repeat the last one; their results are never stored.
-    SM_INLINE void stage_rows(int64 first) {
+    SM_INLINE void stage_rows(int64 first, int64 stop) {
         SM_UNROLL for (int q = 0; q < R; ++q) {
-            const Reader read{shared.variables, problem.strides, least(row_of(first, q), problem.rows - 1)};
+            const Reader read{shared.variables, problem.strides, least(row_of(first, q), stop - 1)};
             Formula::template row<REAL>(read, shared.parameters, rows[q]);
             Reduction::identity(states[q]);
         }
@@ -181,14 +195,22 @@ class Kernel {
         return static_cast<State*>(problem.partial_states)[(split * problem.batches + batch) * problem.rows + row];
     }
 
-    SM_INLINE void run_task(int64 first, unsigned batch, unsigned split) {
+    SM_INLINE void run_task(unsigned block, unsigned batch, unsigned split) {
+        const bool is_listed = problem.tasks != nullptr;
+        const Task* const task = problem.tasks + (split * problem.blocks + block);
+        const int64 first = is_listed ? task->first_row : int64(block) * (R * SM_THREADS);
+        const int64 stop = is_listed ? task->stop_row : problem.rows;
         enter_batch(batch);
-        stage_rows(first);
-        const int64 start = split * problem.split_columns;
-        reduce_columns(start, least(start + problem.split_columns, problem.columns));
+        stage_rows(first, stop);
+        const int64 last = is_listed ? task->stop_interval : 1;
+        for (int64 n = is_listed ? task->first_interval : 0; n < last; ++n) {
+            const int64 start = is_listed ? problem.intervals[n].start : split * problem.split_columns;
+            reduce_columns(start, is_listed ? problem.intervals[n].stop
+                                            : least(start + problem.split_columns, problem.columns));
+        }
         SM_UNROLL for (int q = 0; q < R; ++q) {
             const int64 row = row_of(first, q);
-            if (row >= problem.rows) continue;
+            if (row >= stop) continue;
             if (problem.column_splits > 1)
                 partial(problem, split, batch, row) = states[q];
             else
@@ -198,13 +220,11 @@ class Kernel {
 
   public:
     static SM_INLINE void run(const Problem& problem, void* shared_memory) {
-        constexpr int block_rows = R * SM_THREADS;
         Kernel kernel(problem, *static_cast<Shared*>(shared_memory));
-        const unsigned blocks = unsigned(divide_up(problem.rows, block_rows));
         for (unsigned split = blockIdx.z; split < unsigned(problem.column_splits); split += gridDim.z)
             for (unsigned batch = blockIdx.y; batch < unsigned(problem.batches); batch += gridDim.y)
-                for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x)
-                    kernel.run_task(int64(block) * block_rows, batch, split);
+                for (unsigned block = blockIdx.x; block < unsigned(problem.blocks); block += gridDim.x)
+                    kernel.run_task(block, batch, split);
     }
 
     // Merges the partial states of the splits, in the order of the columns: one thread per row.
@@ -220,10 +240,11 @@ class Kernel {
 };
 
 // Instantiates the loop nest for a formula and a reduction, under plain C names. To be used inside the namespace, where
-// the functions of math.cuh hide those of CUDA.
+// the functions of math.cuh hide those of CUDA. One block of a multiprocessor is enough: asked for no number, the compiler
+// spills registers for the sake of more of them.
 #define SM_KERNEL(name, formula, ...)                                                           \
     typedef Kernel<formula, __VA_ARGS__> name##_kernel;                                         \
-    extern "C" __global__ void __launch_bounds__(SM_THREADS) name(const Problem problem) {      \
+    extern "C" __global__ void __launch_bounds__(SM_THREADS, 1) name(const Problem problem) {      \
         extern __shared__ float4 shared_memory[];                                               \
         name##_kernel::run(problem, shared_memory);                                             \
     }                                                                                           \
