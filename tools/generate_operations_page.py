@@ -19,6 +19,7 @@ from symbolic_matrices.operations import (
     special,
     tensors,
     vectors,
+    warping,
 )
 from symbolic_matrices.reductions import REDUCTIONS
 
@@ -30,6 +31,7 @@ FAMILIES = {
     "Tensors": tensors,
     "Components": indexing,
     "Complex numbers": complex,
+    "Time series": warping,
 }
 HEADER = """# Operations
 
@@ -41,6 +43,7 @@ are what methods and derivatives are built of.
 """
 OTHER_SPELLINGS = {
     "tensordot": "x.keops_tensordot(y, dimfa, dimfb, contfa, contfb)",
+    "softdtw": "x.softdtw_sqdist(y, gamma)",
     "real_part": "z.real",
     "imaginary_part": "z.imag",
 }

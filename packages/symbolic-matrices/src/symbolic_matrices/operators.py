@@ -18,6 +18,7 @@ from .operations import special as s
 from .operations import tensors as t
 from .operations import vectors as v
 from .operations.splines import bspline
+from .operations.warping import softdtw_sqdist
 from .table_methods import TableMethods
 
 if TYPE_CHECKING:
@@ -254,6 +255,26 @@ class Operators(TableMethods):
         """
         degree = operator.index(k)
         return self._combine((x,), lambda knots, node: bspline(knots, node, degree))
+
+    def softdtw_sqdist(self, other: Any, gamma: Any) -> LazyTensor:
+        """Soft dynamic time warping of two sequences of numbers, the components of self and of other.
+
+        It is -gamma log sum exp(-C / gamma) over the costs C of all the monotone paths that pair the steps of both
+        sequences, where a pair costs (x_k - y_l)^2. Derivatives of any order.
+
+        References
+        ----------
+        M. Cuturi and M. Blondel, Soft-DTW: a differentiable loss function for time-series, ICML 2017.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from symbolic_matrices import Vi, Vj
+        >>> x, y = np.array([[0.0, 1.0, 2.0]]), np.array([[0.0, 0.0, 1.0, 2.0]])
+        >>> abs(Vi(x).softdtw_sqdist(Vj(y), 1e-3).sum(axis=1)) < 1e-6
+        array([[ True]])
+        """
+        return self._combine((other, gamma), softdtw_sqdist)
 
     def elem(self, i: int) -> LazyTensor:
         """Component number i."""

@@ -7,7 +7,7 @@
 #define SYMBOLIC_MATRICES_REDUCTIONS_HPP
 
 #include "gamma.hpp"
-#include "lookup.hpp"
+#include "dtw.hpp"
 
 namespace symbolic_matrices {
 

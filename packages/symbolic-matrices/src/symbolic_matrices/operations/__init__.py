@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import complex, indexing, pointwise, special, tensors, vectors
+from . import complex, indexing, pointwise, special, tensors, vectors, warping
 from .table import OPERATIONS, Operand, Operation, find_operation
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "special",
     "tensors",
     "vectors",
+    "warping",
 ]
