@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from geomloss_ot import OTResult, Progress, solve, solve_sample
+from geomloss_ot import OTResult, Progress, solve, solve_grid, solve_sample
 from geomloss_ot.certificates import certify
 from geomloss_ot.geometries import MatrixGeometry
 
@@ -61,6 +61,39 @@ def test_attributes_come_from_the_plan(problem):
     np.testing.assert_allclose(result.b_to_a, plan.T @ x / plan.sum(0)[:, None])
     vector = np.random.default_rng(1).normal(size=30)
     np.testing.assert_allclose(result.lazy_plan @ vector, plan @ vector)
+
+
+def test_plan_operator(problem):
+    rng = np.random.default_rng(1)
+    for result in (
+        solve_sample(*problem, reg=0.1),
+        solve_sample(*map(torch.from_numpy, problem), reg=0.1, unbalanced=0.3, lazy=False),
+        solve_sample(problem[0][None], problem[1][None], reg=0.1),
+        solve_grid(np.full((4, 5), 0.05), np.full((5, 6), 1 / 30), reg=0.1),
+    ):
+        operator, plan = result.plan_operator, np.asarray(result.plan)
+        assert operator.shape == plan.shape
+        assert operator.T.shape == plan.swapaxes(-1, -2).shape
+        for size, one in ((30, operator), (20, operator.T)):
+            dense = plan if size == 30 else plan.swapaxes(-1, -2)
+            for shape in ((size,), (size, 2)):
+                values = rng.normal(size=shape)
+                like = torch.from_numpy(values) if torch.is_tensor(result.plan) else values
+                np.testing.assert_allclose(np.asarray(one @ like), dense @ values, atol=1e-12)
+    with pytest.raises(ValueError, match="expected 30 values"):
+        _ = solve_sample(*problem, reg=0.1).plan_operator @ np.zeros(20)
+
+
+def test_sparse_plan(problem, monkeypatch):
+    monkeypatch.setattr("geomloss_ot.plans._BLOCK", 100)  # several blocks
+    for arrays in (problem, tuple(map(torch.from_numpy, problem))):
+        result = solve_sample(*arrays, reg=0.01)
+        plan, sparse = np.asarray(result.plan), result.sparse_plan(threshold=1e-3)
+        weights = np.maximum(np.asarray(arrays[2])[:, None], np.asarray(arrays[3]))
+        np.testing.assert_allclose(sparse.toarray(), np.where(plan > 1e-3 * weights, plan, 0), atol=1e-15)
+        assert sparse.nnz < plan.size / 2
+    with pytest.raises(ValueError, match="two dimensions"):
+        solve_sample(problem[0][None], problem[1][None], reg=0.1).sparse_plan()
 
 
 def test_results_are_frozen_and_show_their_status(problem):

@@ -11,6 +11,7 @@ from symbolic_matrices.arrays import Array, library_of
 
 from .certificates import Certificate, certify
 from .divergences import Divergence
+from .plans import PlanOperator, sparse_plan
 from .sinkhorn import Problem, row_marginal
 
 MAX_DENSE_ENTRIES = 100_000_000
@@ -110,6 +111,20 @@ class OTResult:
         a = LazyTensor(problem.source.weights[..., :, None, None])
         b = LazyTensor(problem.target.weights[..., None, :, None])
         return a * problem.geometry.lazy_density(problem.epsilon, *self.potentials) * b
+
+    @property
+    def plan_operator(self) -> PlanOperator:
+        """Transport plan as an operator: ``plan_operator @ v`` and ``plan_operator.T @ u``, for any kind of support."""
+        return PlanOperator(self._problem, *self.potentials)
+
+    def sparse_plan(self, threshold: float = 1e-6) -> Any:
+        """The entries of the plan above ``threshold`` times max(a_i, b_j), as a SciPy CSR matrix (N, M).
+
+        All pairs are looked at, block after block: time is quadratic, memory is not.
+        """
+        return sparse_plan(
+            self._problem.detached(), self.divergence.ab.solution.f, self.divergence.ab.solution.g, threshold
+        )
 
     @cached_property
     def marginal_a(self) -> Array:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 from symbolic_matrices.arrays import Array
 
+ALL = slice(None)
+
 
 class Coarsening(NamedTuple):
     """A cost between fewer, larger pieces, and the sums over these pieces of weights on both sides."""
@@ -79,8 +81,8 @@ class Geometry(Protocol):
         ``rank_one`` is (u, v, b), of shapes (..., N), (..., M), (..., M).
         """
 
-    def density(self, epsilon: float, f: Array, g: Array) -> Array:
-        """exp((f_i + g_j - C_ij) / epsilon), dense: (..., N, M)."""
+    def density(self, epsilon: float, f: Array, g: Array, rows: slice = ALL) -> Array:
+        """exp((f_i + g_j - C_ij) / epsilon), dense, for some of the rows: (..., N, M)."""
 
     def lazy_density(self, epsilon: float, f: Array, g: Array) -> Any:
         """The same as a LazyTensor."""

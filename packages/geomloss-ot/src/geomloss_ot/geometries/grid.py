@@ -11,7 +11,7 @@ import numpy as np
 from symbolic_matrices import LazyTensor
 from symbolic_matrices.arrays import Array, library_of
 
-from .geometry import Coarsening
+from .geometry import ALL, Coarsening
 
 _J = -2  # the j axis of the symbolic matrices that transform the lines of an image
 _LARGEST = 80.0  # its exponential is finite in float32
@@ -122,11 +122,11 @@ class GridGeometry:
         mixing = _xlogx(total) - _xlogx(kernel_mass) - _xlogx(u * mass)
         return value + epsilon * (mixing - total + b.sum(-1)[..., None])
 
-    def density(self, epsilon: float, f: Array, g: Array) -> Array:
+    def density(self, epsilon: float, f: Array, g: Array, rows: slice = ALL) -> Array:
         xp = library_of(f).namespace
-        x, y = self.row_points(f), self.T.row_points(f)
+        x, y = self.row_points(f)[rows], self.T.row_points(f)
         costs = (abs(x[:, None, :] - y[None, :, :]) ** self.power).sum(-1)
-        return xp.exp((f[..., :, None] + g[..., None, :] - self.coefficient * costs) / epsilon)
+        return xp.exp((f[..., rows, None] + g[..., None, :] - self.coefficient * costs) / epsilon)
 
     def lazy_density(self, epsilon: float, f: Array, g: Array) -> Any:
         x, y = (LazyTensor(self.row_points(f)[:, None, :]), LazyTensor(self.T.row_points(f)[None, :, :]))

@@ -8,6 +8,8 @@ from typing import Any
 
 from symbolic_matrices.arrays import Array, library_of
 
+from .geometry import ALL
+
 
 @dataclass(frozen=True)
 class MatrixGeometry:
@@ -75,9 +77,9 @@ class MatrixGeometry:
         terms = p * self.costs + epsilon * (p * logarithms - p + 1.0)
         return (terms @ b[..., :, None])[..., 0]
 
-    def density(self, epsilon: float, f: Array, g: Array) -> Array:
+    def density(self, epsilon: float, f: Array, g: Array, rows: slice = ALL) -> Array:
         xp = library_of(f).namespace
-        return xp.exp((f[..., :, None] + g[..., None, :] - self.costs) / epsilon)
+        return xp.exp((f[..., rows, None] + g[..., None, :] - self.costs[..., rows, :]) / epsilon)
 
     def lazy_density(self, epsilon: float, f: Array, g: Array) -> Any:
         raise TypeError(

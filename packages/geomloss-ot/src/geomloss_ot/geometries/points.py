@@ -11,6 +11,7 @@ from symbolic_matrices.arrays import Array, library_of
 
 from ..costs import Cost
 from ..measures import box_sides
+from .geometry import ALL
 
 _J = -2  # the j axis of a LazyTensor of any number of batch dimensions
 
@@ -104,10 +105,10 @@ class PointGeometry:
         terms = p * scaled + p * (p + tiny).log() - p + 1.0
         return epsilon * (terms * _column(b)).sum(axis=_J)[..., 0]
 
-    def density(self, epsilon: float, f: Array, g: Array) -> Array:
+    def density(self, epsilon: float, f: Array, g: Array, rows: slice = ALL) -> Array:
         xp = library_of(f).namespace
-        costs = self.cost.coefficient * self.cost.dense(self.x, self.y)
-        return xp.exp((f[..., :, None] + g[..., None, :] - costs) / epsilon)
+        costs = self.cost.coefficient * self.cost.dense(self.x[..., rows, :], self.y)
+        return xp.exp((f[..., rows, None] + g[..., None, :] - costs) / epsilon)
 
     def lazy_density(self, epsilon: float, f: Array, g: Array) -> Any:
         return (_row(f / epsilon) + _column(g / epsilon) - self._scaled_cost(epsilon)).exp()
