@@ -19,6 +19,8 @@ from typing import Any, TypeAlias
 
 from .arrays import is_tracing
 from .calculus import Calculus
+from .errors import MissingLibraryError
+from .index_variables import column_index, row_index
 from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
 from .matrix_methods import MatrixMethods
 from .operations import OPERATIONS
@@ -30,6 +32,11 @@ from .table_methods import TableMethods
 # An instruction is (name, encoded arguments, encoded options); an encoded value is (how to read it, what).
 Tape: TypeAlias = tuple[tuple[str, tuple[Any, ...], tuple[Any, ...]], ...]
 
+_ENGINE = (
+    "backends", "bindings", "compilation", "differentiation", "execution", "expressions", "operations", "planning",
+    "printing", "profiling", "reducing", "reductions", "simplification", "torch_bridge",
+)  # fmt: skip
+_runners: list[Callable[[Tape], Any]] = []
 _serials = itertools.count()
 _kept: list[Any] = []  # objects made outside of compiled programs, which tapes know by their number
 
@@ -57,9 +64,21 @@ def _prepare() -> None:
     """Tell TorchDynamo what it must know, when it first meets a symbolic matrix."""
     torch = sys.modules["torch"]
     torch.compiler.allow_in_graph(run_tape)
+    _runners.append(torch.compiler.disable(_run))  # outside of graphs, a tape must not be written down again
     # It exchanges the operands of `matrix @ tensor`, and its table of reversed functions lacks this one.
-    reversed_functions = importlib.import_module("torch._dynamo.variables.builtin").BUILTIN_TO_TENSOR_RFN_MAP
-    reversed_functions.setdefault(operator.matmul, torch.Tensor.__rmatmul__)
+    table = getattr(
+        importlib.import_module("torch._dynamo.variables.builtin"), "BUILTIN_TO_TENSOR_RFN_MAP", None
+    )
+    if table is None:
+        raise MissingLibraryError(
+            f"PyTorch {torch.__version__} does not tell `K @ v` from `v @ K` where it compiles symbolic matrices; "
+            "install torch>=2.13, or call such functions outside of torch.compile."
+        )
+    table.setdefault(operator.matmul, torch.Tensor.__rmatmul__)
+    # Where a program breaks its graph, PyTorch would go on inside of the engine.
+    rules = importlib.import_module("torch._dynamo.trace_rules")
+    for name in _ENGINE:
+        rules.add(f"{__package__}.{name}")
 
 
 # ---------------------------------------------------------------------- tapes
@@ -67,6 +86,10 @@ def _prepare() -> None:
 
 def run_tape(tape: Tape) -> Any:
     """Do what a tape says, and return its last value."""
+    return (_runners[0] if _runners else _run)(tape)
+
+
+def _run(tape: Tape) -> Any:
     values: list[Any] = []
     for name, arguments, options in tape:
         given = [_decode(argument, values) for argument in arguments]
@@ -91,6 +114,7 @@ def _shape_as_tensor(tensor: LazyTensor) -> Any:
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "LazyTensor": LazyTensor, "Vi": Vi, "Vj": Vj, "Pm": Pm, "kept": _kept.__getitem__,
+    "row_index": row_index, "column_index": column_index,
     "call": lambda reduction, *arguments, **options: reduction(*arguments, **options),
     "like": _shape_as_tensor,
 }  # fmt: skip

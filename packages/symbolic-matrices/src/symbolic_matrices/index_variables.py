@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from .arrays import is_symbolic_number, is_tracing
 from .bindings import Context, context_of, positions
 from .expressions import Axis, index
 from .lazy_tensor import LazyTensor
@@ -68,10 +69,12 @@ def indices(rows: Any, columns: Any) -> tuple[LazyTensor, LazyTensor]:
 
 
 def _positions(axis: Axis, size: Any) -> LazyTensor:
+    if is_tracing():
+        return LazyTensor._deferred.made_by("row_index" if axis is Axis.I else "column_index", size)
     if isinstance(size, LazyTensor):
         like = size._context
         count = like.rows if axis is Axis.I else like.columns
     else:
-        like, count = Context(), operator.index(size)
+        like, count = Context(), size if is_symbolic_number(size) else operator.index(size)
     bindings = (positions(axis, count, like),)
     return LazyTensor._make(index(axis), bindings, context_of(bindings))

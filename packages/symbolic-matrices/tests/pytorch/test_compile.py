@@ -11,11 +11,21 @@ from cases import CASES, data, dense_sqdist, lazy_sqdist, random
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
-from torch.func import hessian, jacrev, vmap
+from torch.func import grad, hessian, jacrev, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from symbolic_matrices import BlockRanges, LazyTensor, Pm, ShapeError, Vi, Vj
+from symbolic_matrices import (
+    BlockRanges,
+    LazyTensor,
+    Pm,
+    ShapeError,
+    Vi,
+    Vj,
+    column_index,
+    indices,
+    row_index,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +155,58 @@ def test_block_ranges():
     assert_same(found, expected)
 
 
+def test_positions():
+    def function(x, y):
+        K = lazy_sqdist(x, y)
+        i, j = indices(*K.shape)
+        return ((i <= j) * K).sum(axis=1), (K * (row_index(K) != column_index(K))).sum(axis=1)
+
+    arguments = random(5, 3), random(4, 3)
+    assert_same(compiled(function, dynamic=True)(*arguments), function(*arguments))
+
+
+def test_half_precision_and_autocast():
+    def function(x, y):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = (-lazy_sqdist(x, y)).exp().sum(axis=1)
+        return mixed, (-lazy_sqdist(x, y)).exp().sum(axis=1)
+
+    arguments = random(5, 3).bfloat16(), random(4, 3).bfloat16()
+    found, expected = compiled(function)(*arguments), function(*arguments)
+    assert [output.dtype for output in found] == [torch.float32, torch.bfloat16]
+    assert_same(found, expected)
+
+
+def test_entries():
+    def function(x, rows):
+        K = lazy_sqdist(x, x)
+        return K.dense(), K.diagonal(), K[rows], K.mean(axis=1), (K < 0.5).count(axis=1)
+
+    arguments = random(5, 3), torch.tensor([0, 2])
+    assert_same(compiled(function)(*arguments), function(*arguments))
+
+
+TRANSFORMS = {
+    "grad": lambda f: grad(lambda x, y: f(x, y).sum()),
+    "jvp": lambda f: lambda x, y: jvp(lambda x: f(x, y), (x,), (x,)),
+    "vmap": lambda f: lambda x, y: vmap(f, (None, 0))(x, torch.stack([y, y + 1])),
+    "vmap of grad": lambda f: lambda x, y: vmap(grad(lambda x: f(x, y).sum()))(torch.stack([x, x + 1])),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transforms_inside(transform):
+    lazy, dense = (
+        TRANSFORMS[transform](f)
+        for f in (
+            lambda x, y: (-lazy_sqdist(x, y)).exp().sum(axis=1),
+            lambda x, y: (-dense_sqdist(x, y)).exp().sum(-1, keepdim=True),
+        )
+    )
+    arguments = random(5, 3), random(4, 3)
+    assert_same(compiled(lazy)(*arguments), dense(*arguments))
+
+
 # ---------------------------------------------------------------------- recompilation
 
 
@@ -227,6 +289,21 @@ def test_symbolic_matrices_cross_graph_breaks():
     assert "exp" in repr(K)
     assert_same((total, 2 * K.sum(axis=1), (K + K).sum(axis=1)), (expected,) * 3)
     assert_same(torch.autograd.grad(K.sum(axis=1).sum(), x), torch.autograd.grad(expected.sum() / 2, x))
+
+
+def test_symbolic_matrices_from_outside_run_eagerly():
+    """A compiled function cannot follow data that it did not receive as tensors: it breaks its graph there."""
+    matrix, b = (-lazy_sqdist(random(5, 3), random(4, 3))).exp(), random(4, 2).requires_grad_()
+
+    def function(b):
+        return matrix @ b, (Vj(b) * matrix).sum(axis=1) * 2
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Dynamo")  # it does not go on inside of the engine
+        found = torch.compile(function, backend="aot_eager")(b)
+    expected = function(b)
+    assert_same(found, expected)
+    assert_same(*(torch.autograd.grad(sum(outputs).sum(), b) for outputs in (found, expected)))
 
 
 def test_errors_keep_their_words():

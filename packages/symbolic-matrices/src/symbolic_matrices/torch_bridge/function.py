@@ -96,7 +96,7 @@ class ReductionFunction(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         count: int = ctx.variable_count
-        primals = tuple(forward_ad.unpack_dual(saved).primal for saved in ctx.saved_tensors)
+        primals = tuple(map(without_tangent, ctx.saved_tensors))
         moving = {k: tangent for k, tangent in enumerate(tangents) if tangent is not None}
         # PyTorch switches forward mode off here, but an outer jvp follows what is computed: tangents of tangents
         with forward_ad._set_fwd_grad_enabled(True):
@@ -110,6 +110,11 @@ class ReductionFunction(torch.autograd.Function):
         batched = replace(request, batch_shape=(info.batch_size, *request.batch_shape))
         leading = (_lead(array, where, rank) for array, where in zip(arrays, in_dims[1:], strict=True))
         return ReductionFunction.apply(batched, *leading), 0
+
+
+def without_tangent(array: Tensor) -> Tensor:
+    """The primal part. The level is given, as compiled programs enter it behind the back of ``forward_ad``."""
+    return forward_ad.unpack_dual(array, level=0).primal
 
 
 def _lead(array: Tensor, where: int | None, rank: int) -> Tensor:

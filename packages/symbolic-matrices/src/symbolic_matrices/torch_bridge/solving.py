@@ -12,7 +12,7 @@ import torch
 from torch.autograd import forward_ad
 
 from ..solvers import LinearSystem, SolveReport
-from .function import gradients_of, tangent_of
+from .function import gradients_of, tangent_of, without_tangent
 from .smooth import Tensors
 
 Tensor = torch.Tensor
@@ -58,7 +58,7 @@ class _SolveFunction(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        x, alpha, *arrays = (forward_ad.unpack_dual(saved).primal for saved in ctx.saved_tensors)
+        x, alpha, *arrays = map(without_tangent, ctx.saved_tensors)
         of_b, of_alpha, *of_arrays = tangents[2:]
         moving = {k: tangent for k, tangent in enumerate(of_arrays) if tangent is not None}
         with forward_ad._set_fwd_grad_enabled(True):
