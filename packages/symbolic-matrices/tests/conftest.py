@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gpu import emulated
+from gpu import copied, emulated
 from matrix_testing import BACKENDS, DTYPES
 
 from symbolic_matrices import execution
 
-MORE_BACKENDS = {emulated.NAME: emulated}
+MORE_BACKENDS = {emulated.NAME: emulated, copied.NAME: copied}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend", action="append", default=[], choices=list(MORE_BACKENDS),
-        help="visit this backend too: kernels for GPUs run in an emulator, which compiles each for a second",
+        help="visit this backend too: kernels for GPUs, in an emulator, or on a GPU with copies of the arrays",
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from cuda_emulator.stand_in import make_cupy, special_functions
-from gpu import emulated, formulas
+from gpu import copied, emulated, formulas
 from matrix_testing import assert_close, sample
 
 from symbolic_matrices import (
@@ -19,6 +19,7 @@ from symbolic_matrices import (
     ShapeError,
     Vi,
     Vj,
+    execution,
     show_config,
 )
 from symbolic_matrices.arrays import library_named
@@ -73,6 +74,13 @@ def test_arrays_are_read_where_they_are(cupy, rng):
     assert seen[0][8] == out.data.ptr
     assert x.data.ptr in seen[0]
     assert 6 in seen[0]  # elements from one row to the next
+
+
+def test_the_suite_can_run_on_copies(cupy, monkeypatch, rng):
+    monkeypatch.setitem(execution.BACKENDS, copied.NAME, copied)
+    x, y = sample(rng, (5, 2)), sample(rng, (7, 2))
+    tensor = Vi(x).sqdist(Vj(y))
+    assert_close(tensor.sum(axis=1, backend=copied.NAME), tensor.sum(axis=1, backend="reference"))
 
 
 def test_backends_need_arrays_where_they_run(cupy, rng):

@@ -1,0 +1,88 @@
+"""What only a GPU can tell: streams, graphs, devices. Skipped where CuPy finds none; see ci/gpu_checks.sh."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from matrix_testing import assert_close, sample
+
+from symbolic_matrices import Vi, Vj, show_config
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU"),
+    pytest.mark.skipif("cuda" not in show_config().backends, reason="CuPy finds no GPU"),
+]
+
+
+def product(x, y, b):
+    return (-Vi(x).sqdist(Vj(y))).exp() @ b
+
+
+@pytest.fixture
+def data(rng) -> list[np.ndarray]:
+    return [sample(rng, shape, dtype="float32") for shape in ((2000, 3), (3000, 3), (3000, 2))]
+
+
+def test_tensors_and_gradients(data):
+    on_gpu = [torch.tensor(array, device="cuda", requires_grad=True) for array in data]
+    on_cpu = [torch.tensor(array, requires_grad=True) for array in data]
+    results = [product(*tensors) for tensors in (on_gpu, on_cpu)]
+    gradients = [
+        torch.autograd.grad(out.square().sum(), tensors)
+        for out, tensors in zip(results, (on_gpu, on_cpu), strict=True)
+    ]
+    for found, expected in zip((results[0], *gradients[0]), (results[1], *gradients[1]), strict=True):
+        assert found.is_cuda
+        assert_close(found.detach().cpu(), expected.detach(), "float32", factor=10)
+
+
+def test_the_current_stream_is_used(data):
+    """The data are written on a side stream, behind a long computation: another stream would read them too early."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        x, y, b = (torch.zeros(array.shape, device="cuda") for array in data)
+        busy = torch.ones(4000, 4000, device="cuda")
+        for _ in range(20):
+            busy = busy @ busy / 4000
+        for tensor, array in zip((x, y, b), data, strict=True):
+            tensor.copy_(torch.from_numpy(array).to("cuda") * busy[0, 0])
+        out = product(x, y, b)
+    stream.synchronize()
+    assert_close(out.cpu(), product(*data), "float32", factor=10)
+
+
+def test_launches_are_captured_in_graphs(data):
+    x, y, b = (torch.tensor(array, device="cuda") for array in data)
+    product(x, y, b)  # compiled beforehand
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = product(x, y, b)
+    x.mul_(0.5)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert_close(out.cpu(), product(0.5 * data[0], *data[1:]), "float32", factor=10)
+
+
+def test_arrays_of_cupy(data):
+    cupy = pytest.importorskip("cupy")
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        out = product(*(cupy.asarray(array) for array in data))
+    stream.synchronize()
+    assert_close(cupy.asnumpy(out), product(*data), "float32", factor=10)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU")
+def test_another_device_than_the_current_one(data):
+    out = product(*(torch.tensor(array, device="cuda:1") for array in data))
+    assert out.device.index == 1
+    assert_close(out.cpu(), product(*data), "float32", factor=10)
+
+
+def test_large_problems_against_float64(rng):
+    """Rows and columns are cut; every row is compared with the CPU."""
+    x, y = sample(rng, (100_000, 3), dtype="float32"), sample(rng, (100_000, 3), dtype="float32")
+    out = (-Vi(torch.tensor(x, device="cuda")).sqdist(Vj(torch.tensor(y, device="cuda")))).exp().sum(axis=1)
+    exact = (-Vi(x[:500].astype("float64")).sqdist(Vj(y.astype("float64")))).exp().sum(axis=1)
+    assert_close(out[:500].cpu(), exact, "float32")
