@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .barycenters import barycenter, barycenter_grid
+from .batches import OTBatchResult, solve_batch, solve_sample_batch
 from .certificates import Certificate
 from .free_support import barycenter_sample
 from .gaussians import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Certificate",
     "ImagesBarycenter",
+    "OTBatchResult",
     "OTResult",
     "Progress",
     "SamplesLoss",
@@ -48,8 +50,10 @@ __all__ = [
     "sinkhorn_divergence",
     "sliced_wasserstein_distance",
     "solve",
+    "solve_batch",
     "solve_grid",
     "solve_sample",
+    "solve_sample_batch",
     "wasserstein_1d",
 ]
 __version__ = "0.1.0"

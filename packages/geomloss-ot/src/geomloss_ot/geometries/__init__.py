@@ -6,5 +6,14 @@ from .geometry import Coarsening, Geometry
 from .grid import GridGeometry
 from .matrix import MatrixGeometry
 from .points import PointGeometry
+from .ragged import RaggedGeometry, pad
 
-__all__ = ["Coarsening", "Geometry", "GridGeometry", "MatrixGeometry", "PointGeometry"]
+__all__ = [
+    "Coarsening",
+    "Geometry",
+    "GridGeometry",
+    "MatrixGeometry",
+    "PointGeometry",
+    "RaggedGeometry",
+    "pad",
+]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from symbolic_matrices import LazyTensor
+from symbolic_matrices import BlockRanges, LazyTensor
 from symbolic_matrices.arrays import Array, library_of
 
 from ..costs import Cost
@@ -18,11 +18,12 @@ _J = -2  # the j axis of a LazyTensor of any number of batch dimensions
 
 @dataclass(frozen=True)
 class PointGeometry:
-    """C_ij = cost(x_i, y_j) between points x (..., N, D) and y (..., M, D)."""
+    """C_ij = cost(x_i, y_j) between points x (..., N, D) and y (..., M, D); ``ranges``: of some pairs only."""
 
     x: Array
     y: Array
     cost: Cost
+    ranges: BlockRanges | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -31,8 +32,9 @@ class PointGeometry:
     @cached_property
     def T(self) -> PointGeometry:
         cost = self.cost
+        ranges = None if self.ranges is None else self.ranges.T
         if cost.symmetric:
-            return PointGeometry(self.y, self.x, cost)
+            return PointGeometry(self.y, self.x, cost, ranges)
         swapped = Cost(
             cost.name,
             lambda y, x: cost.formula(x, y),
@@ -40,7 +42,7 @@ class PointGeometry:
             power=cost.power,
             coefficient=cost.coefficient,
         )
-        return PointGeometry(self.y, self.x, swapped)
+        return PointGeometry(self.y, self.x, swapped, ranges)
 
     @cached_property
     def cost_bound(self) -> float:
@@ -64,13 +66,13 @@ class PointGeometry:
         return (self.x,) if self.x is self.y else (self.x, self.y)
 
     def replace(self, tensors: tuple[Array, ...]) -> PointGeometry:
-        return PointGeometry(tensors[0], tensors[-1], self.cost)
+        return PointGeometry(tensors[0], tensors[-1], self.cost, self.ranges)
 
     def one_sided(self) -> tuple[PointGeometry, PointGeometry]:
         library = library_of(self.x)
         return (
-            PointGeometry(self.x, library.detach(self.y), self.cost),
-            PointGeometry(library.detach(self.x), self.y, self.cost).T,
+            PointGeometry(self.x, library.detach(self.y), self.cost, self.ranges),
+            PointGeometry(library.detach(self.x), self.y, self.cost, self.ranges).T,
         )
 
     def coarsen(self) -> None:
@@ -128,6 +130,12 @@ class PointGeometry:
         return {}
 
     def _build_cost(self, epsilon: float) -> Any:
+        formula = self._build_formula(epsilon)
+        if self.ranges is not None:
+            formula.ranges = self.ranges  # formulas that are made of this one inherit them
+        return formula
+
+    def _build_formula(self, epsilon: float) -> Any:
         x, y, cost = self.x, self.y, self.cost
         factor = cost.coefficient / epsilon
         if not cost.homogeneous:
