@@ -156,8 +156,7 @@ def random(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, dtype=torch.float64, generator=generator).requires_grad_()
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("name", "axis"), [("logsumexp", 1), ("sumsoftmaxweight", 0)])
 def test_first_and_second_order(name, axis):
     data = random(5, 3), random(4, 3), random((5, 4)[axis], 2)
 
