@@ -12,6 +12,7 @@ from symbolic_matrices.errors import (
     AxisError,
     BackendError,
     FormulaError,
+    OptionError,
     ShapeError,
     UnknownReductionError,
 )
@@ -111,6 +112,24 @@ def test_weights(weight, axis, data, backend, rng):
                            ("SumSoftMaxWeight", normalised), ("SoftMax", normalised)):  # fmt: skip
         routine = Genred(SCALAR, aliases, name, axis, formula2=weight)
         assert_close(routine(*arguments, backend=backend), expected)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_states_of_log_sum_exp(axis, data):
+    """KeOps' Max_SumShiftExp: the largest exponent m, then sums of exp(F - m)."""
+    F, y = scalar(*data), data[1]
+    m = F.max(axis, keepdims=True)
+    expected = np.concatenate([np.take(m, 0, axis), np.exp(F - m).sum(axis)], -1)
+    assert_close(Genred(SCALAR, ALIASES, "Max_SumShiftExp", axis)(*data, backend="reference"), expected)
+    expected = np.concatenate([np.take(m, 0, axis), (np.exp(F - m) * y).sum(axis)], -1)
+    routine = Genred(SCALAR, ALIASES, "Max_SumShiftExpWeight", axis, formula2="y")
+    assert_close(routine(*data, backend="reference"), expected)
+    nothing = Genred("Log(0 * x)", ["x = Vi(1)", "y = Vj(1)"], "Max_SumShiftExp", axis=1)
+    ones = np.ones((2, 1))
+    with np.errstate(divide="ignore"):
+        assert np.array_equal(nothing(ones, ones, backend="reference"), [[-np.inf, 0]] * 2)
+    with pytest.raises(OptionError, match="takes no out"):
+        routine(*data, out=expected)
 
 
 def test_default_axis_reduces_over_i(data):

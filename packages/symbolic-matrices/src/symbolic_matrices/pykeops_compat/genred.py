@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import AxisError, ShapeError
+from ..arrays import library_of
+from ..errors import AxisError, OptionError, ShapeError
 from ..lazy_tensor import LazyTensor
 from .data import bind_arguments, with_data
-from .options import constructor_options, engine_options, find_reduction
+from .options import SHIFTED_SUMS, constructor_options, engine_options, find_reduction
 from .parser import parse_formula
 from .scope import Scope
 
@@ -50,8 +51,8 @@ class Genred:
         The variables: ``"x = Vi(3)"`` varies along i, ``"y = Vj(3)"`` along j, ``"g = Pm(1)"`` is a parameter; their
         order is that of the arguments, unless they say it, as in ``"x = Vi(0, 3)"``.
     reduction_op : str
-        "Sum", "LogSumExp", "LogSumExpWeight", "SumSoftMaxWeight", "Min", "ArgMin", "Min_ArgMin", "Max", "ArgMax",
-        "Max_ArgMax", "KMin", "ArgKMin" or "KMin_ArgKMin".
+        "Sum", "LogSumExp", "LogSumExpWeight", "SumSoftMaxWeight", "Max_SumShiftExp", "Max_SumShiftExpWeight", "Min",
+        "ArgMin", "Min_ArgMin", "Max", "ArgMax", "Max_ArgMax", "KMin", "ArgKMin" or "KMin_ArgKMin".
     axis : 0 or 1
         The axis that is reduced: 0 for i, 1 for j.
     opt_arg : int
@@ -119,8 +120,26 @@ class Genred:
         """
         tensor, weight = self.string.fill(args)
         options = engine_options({"backend": backend, "ranges": ranges, "out": out, "weight": weight})
-        axis = -2 if self.axis == 1 else -3
-        return tensor.reduction(self._row.name, *self._count, axis=axis, **self._options, **options)
+        options |= {**self._options, "axis": -2 if self.axis == 1 else -3}
+        if self._row.name == SHIFTED_SUMS:
+            return _shifted_sums(tensor, options)
+        return tensor.reduction(self._row.name, *self._count, **options)
 
     def __repr__(self) -> str:
         return f"Genred({self.formula!r}, {self.aliases}, {self.reduction_op!r}, axis={self.axis})"
+
+
+def _shifted_sums(tensor: LazyTensor, options: dict[str, Any]) -> Any:
+    """m = max F, then sum exp(F - m), or sum exp(F - m) w with a weight: (..., 1 + Dw)."""
+    if options.get("out") is not None:
+        raise OptionError("Max_SumShiftExp takes no out: use the array that it returns.")
+    weight = options.pop("weight", None)
+    accumulate = options.pop("accumulate", "auto")
+    largest = tensor.reduction("max", **options)
+    total = tensor.reduction("logsumexp", accumulate=accumulate, **options)
+    library = library_of(largest).namespace
+    shift = library.where(largest == -float("inf"), library.zeros_like(largest), largest)
+    sums = library.exp(total - shift)
+    if weight is not None:
+        sums = sums * tensor.reduction("sumsoftmaxweight", weight=weight, accumulate=accumulate, **options)
+    return library.concatenate((largest, sums), -1)

@@ -19,6 +19,9 @@ class Row:
     needs_weight: bool = False
 
 
+# the state of KeOps' log-sum-exp: no reduction of ours, but found from them
+SHIFTED_SUMS = "shifted sums"
+
 # fmt: off
 REDUCTIONS = {
     "Sum": Row("sum"),
@@ -26,6 +29,8 @@ REDUCTIONS = {
     "LogSumExpWeight": Row("logsumexp", takes_weight=True, needs_weight=True),
     "SumSoftMaxWeight": Row("sumsoftmaxweight", takes_weight=True, needs_weight=True),
     "SoftMax": Row("sumsoftmaxweight", takes_weight=True, needs_weight=True),
+    "Max_SumShiftExp": Row(SHIFTED_SUMS),
+    "Max_SumShiftExpWeight": Row(SHIFTED_SUMS, takes_weight=True, needs_weight=True),
     "Min": Row("min"),
     "ArgMin": Row("argmin"),
     "Min_ArgMin": Row("min_argmin"),

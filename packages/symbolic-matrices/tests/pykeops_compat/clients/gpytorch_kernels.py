@@ -13,7 +13,7 @@ from gpytorch.kernels import MaternKernel, PeriodicKernel, RBFKernel, ScaleKerne
 
 from symbolic_matrices import Profile, pykeops_compat
 
-SIZE, STEPS = 30, 3
+SIZE, STEPS = 25, 2
 KERNELS = {
     "RBF": (keops.RBFKernel, RBFKernel, {"ard_num_dims": 2}),
     "Matern 1/2": (keops.MaternKernel, MaternKernel, {"nu": 0.5}),
@@ -41,9 +41,9 @@ def iterative_solvers():
     settings = gpytorch.settings
     with (
         settings.max_cholesky_size(1),
-        settings.cg_tolerance(1e-9),
-        settings.eval_cg_tolerance(1e-9),
-        settings.max_cg_iterations(200),
+        settings.cg_tolerance(1e-5),
+        settings.eval_cg_tolerance(1e-5),
+        settings.max_cg_iterations(60),
         settings.max_preconditioner_size(0),
         settings.deterministic_probes(True),
     ):
