@@ -164,6 +164,7 @@ _ROWS = (
     Function("TensorDot", "xxlllll", _tensordot, optional=1),
     Function("Kron", "xxll", lambda x, y, dims, other_dims: x.kron(y, dims, other_dims)),
     Function("BSpline", "xxn", lambda knots, x, degree: knots.bspline(x, degree)),
+    Function("SoftDTW_SqDist", "xxx", lambda x, y, gamma: x.softdtw_sqdist(y, gamma)),
     # ---------------------------------------------------------------- complex numbers, as pairs
     Function("Real2Complex", "x", lambda x: _pairs(x.real2complex())),
     Function("Imag2Complex", "x", lambda x: _pairs(x.imag2complex())),
