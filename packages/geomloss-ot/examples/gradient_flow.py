@@ -1,6 +1,6 @@
 """Moves one point cloud onto another along the gradient of a Sinkhorn divergence, and draws the path.
 
-Run: python gradient_flow.py [picture.png]
+Run: python gradient_flow.py [picture.png] [points]
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ def draw(path: list[torch.Tensor], y: torch.Tensor, file: str) -> None:
 
 def main() -> None:
     file = sys.argv[1] if len(sys.argv) > 1 else "gradient_flow.png"
+    n = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
     generator = torch.Generator().manual_seed(0)
-    x, y = two_discs(1000, generator), crescent(1000, generator)
+    x, y = two_discs(n, generator), crescent(n, generator)
     draw(flow(x, y), y, file)
     print(f"picture written to {file}")
 
