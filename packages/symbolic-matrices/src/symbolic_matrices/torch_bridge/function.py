@@ -7,6 +7,7 @@ In forward mode, the tangent of a reduction is a reduction of the directional de
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -110,6 +111,10 @@ class ReductionFunction(torch.autograd.Function):
         batched = replace(request, batch_shape=(info.batch_size, *request.batch_shape))
         leading = (_lead(array, where, rank) for array, where in zip(arrays, in_dims[1:], strict=True))
         return ReductionFunction.apply(batched, *leading), 0
+
+
+# PyTorch asks for the signature at each call, and this is what ``inspect`` looks at first.
+ReductionFunction.forward.__signature__ = inspect.signature(ReductionFunction.forward)  # type: ignore[attr-defined]
 
 
 def without_tangent(array: Tensor) -> Tensor:
