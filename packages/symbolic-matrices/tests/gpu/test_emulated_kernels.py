@@ -155,6 +155,19 @@ def test_float32_sums_of_many_terms_are_accurate():
     assert np.abs(total / terms.sum(dtype="float64") - 1).max() < 1e-6
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_functions_at_their_exceptions(dtype):
+    """rsqrt(0) = 0, step(0) = 1, rounding half to even, NaN in minimum and maximum: as the reference has them."""
+    x = np.array([[0.0], [-0.0], [4.0], [2.5], [-1.5], [np.nan], [np.inf], [-np.inf]], dtype)
+    one, z = Vj(np.ones((1, 1), dtype)), Vi(x)
+    functions = ("rsqrt", "step", "sign", "abs", "floor", "ceil", "relu", "exp", "sqrt", "xlogx", "sinc", "softplus")
+    parts = [getattr(z, name)() for name in functions]
+    parts += [z.round(0), z.minimum(one), one.minimum(z), z.maximum(one), one.maximum(z), z**-2, z**3, z == 4.0]
+    tensor = LazyTensor.cat([part * one for part in parts])
+    got, wanted = (tensor.sum(axis=1, backend=backend) for backend in (BACKEND, "reference"))
+    np.testing.assert_allclose(got, wanted, rtol=1e-5 if dtype == "float32" else 1e-14)
+
+
 def test_logsumexp_of_extreme_exponents():
     shifts = np.array([[-1e4], [0.0], [1e4]], "float32")
     y = np.array([[0.0], [1.0], [-np.inf]], "float32")
