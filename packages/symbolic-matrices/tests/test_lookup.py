@@ -47,6 +47,8 @@ def test_labels_out_of_range_give_nan(backend):
     a = np.array([[0.0], [1.0], [-1.0], [2.0], [np.nan], [0.4], [1e30], [-np.inf]])
     expected = np.array([[2.0], [5], [np.nan], [np.nan], [np.nan], [2], [np.nan], [np.nan]])
     np.testing.assert_array_equal(Table(table)[a, 2].sum(axis=1, backend=backend), expected)
+    pairs = Table(table)[np.array([[0], [1], [2], [-1]]), np.array([[0, 2]])]  # known for each pair only
+    np.testing.assert_array_equal(pairs.sum(axis=1, backend=backend)[:, 0], [2, 8, np.nan, np.nan])
     wrong = np.array([[-1], [3], [4]])
     assert np.isnan(Table(table)[0, wrong].sum(axis=1, backend=backend)).all()
 
