@@ -23,11 +23,11 @@ class Result(NamedTuple):
     indices: np.ndarray
 
 
-def source(body: str, reduction: str, dtype: str, name: str = "kernel") -> str:
+def source(body: str, reduction: str, dtype: str, name: str = "kernel", definitions: str = "") -> str:
     real, bits = REALS[dtype]
     return (
         f"// test of {reduction}\n"
-        f'#define REAL {real}\n#define REAL_BITS {bits}\n#include "reduce.hpp"\n'
+        f'#define REAL {real}\n#define REAL_BITS {bits}\n{definitions}\n#include "reduce.hpp"\n'
         f"struct Formula {{{body}\n}};\n"
         f"SM_KERNEL({name}, Formula, {reduction})\n"
     )
@@ -52,14 +52,16 @@ def formula(row_dim: int, column_dim: int, dim: int, pair: str, parameter_dim: i
     }}"""
 
 
-def load(body: str, reduction: str, dtype: str) -> cpu.NativeKernel:
+def load(body: str, reduction: str, dtype: str, definitions: str = "") -> cpu.NativeKernel:
     """The kernel, for the processor that the environment names now."""
-    return _load(body, reduction, dtype, os.environ.get(compilation.TARGET_VARIABLE))
+    return _load(body, reduction, dtype, definitions, os.environ.get(compilation.TARGET_VARIABLE))
 
 
 @functools.cache
-def _load(body: str, reduction: str, dtype: str, target: str | None) -> cpu.NativeKernel:
-    return cpu.load_kernel(source(body, reduction, dtype), "kernel")
+def _load(
+    body: str, reduction: str, dtype: str, definitions: str, target: str | None
+) -> cpu.NativeKernel:
+    return cpu.load_kernel(source(body, reduction, dtype, definitions=definitions), "kernel")
 
 
 def run(

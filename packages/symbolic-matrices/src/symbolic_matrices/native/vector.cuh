@@ -6,6 +6,7 @@
 #define SM_CALL static __device__ __noinline__
 #define SM_UNROLL _Pragma("unroll")
 
+#define SM_LIBM_64(name) ::name
 #if REAL_BITS == 32
 #define SM_LIBM(name) ::name##f
 #else

@@ -25,7 +25,6 @@ from .pointwise import (
 from .table import Operation, number, row
 
 _FROM_SQRT2 = math.sqrt(0.5)
-_PI = f"REAL({math.pi!r})"
 _GAUSSIAN_PEAK = 1 / math.sqrt(2 * math.pi)
 
 
@@ -96,19 +95,19 @@ sinxdivx: Operation = row(
 )
 sinc: Operation = row(
     name="sinc", doc="Normalised cardinal sine, sin(pi x) / (pi x), and 1 at 0.", domain=(REALS,),
-    component=f"select({{0}} == REAL(0), splat<V>(REAL(1)), sin({_PI} * {{0}}) / ({_PI} * {{0}}))",
+    component="sinc({0})",
     reference=lambda xp, x: xp.sinc(x),
     derivative=lambda g, x: (_sinc_derivative(g, x),),
 )
 sigmoid: Operation = row(
-    name="sigmoid", doc="Logistic function, 1 / (1 + exp(-x)).", component="REAL(1) / (REAL(1) + exp(-{0}))",
+    name="sigmoid", doc="Logistic function, 1 / (1 + exp(-x)).", component="sigmoid({0})",
     domain=(REALS,),
     reference=lambda xp, x: 1 / (1 + xp.exp(-x)),
     derivative=lambda g, x: (multiply(g, multiply(sigmoid(x), sigmoid(negate(x)))),),
 )
 softplus: Operation = row(
     name="softplus", doc="log(1 + exp(x)), without overflow.", domain=(REALS,),
-    component="maximum({0}, splat<V>(REAL(0))) + log1p(exp(-abs({0})))",
+    component="softplus({0})",
     reference=lambda xp, x: xp.where(x > 0, x, xp.zeros_like(x)) + xp.log1p(xp.exp(-abs(x))),
     derivative=lambda g, x: (multiply(g, sigmoid(x)),),
 )
@@ -119,8 +118,8 @@ relu: Operation = row(
 )
 gelu: Operation = row(
     name="gelu", doc="x times the distribution function of a standard normal variable at x.", domain=(REALS,),
-    component=f"REAL(0.5) * {{0}} * erfc(REAL({-_FROM_SQRT2!r}) * {{0}})",
-    reference=lambda xp, x: 0.5 * x * xp.erfc(-_FROM_SQRT2 * x),
+    component="gelu({0})",
+    reference=lambda xp, x: xp.where(x < -40, xp.zeros_like(x), 0.5 * x * xp.erfc(-_FROM_SQRT2 * x)),  # 0 at -inf
     derivative=lambda g, x: (multiply(g, add(_normal_distribution(x), multiply(x, _normal_density(x)))),),
 )
 # fmt: on
