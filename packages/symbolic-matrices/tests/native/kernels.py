@@ -58,9 +58,7 @@ def load(body: str, reduction: str, dtype: str, definitions: str = "") -> cpu.Na
 
 
 @functools.cache
-def _load(
-    body: str, reduction: str, dtype: str, definitions: str, target: str | None
-) -> cpu.NativeKernel:
+def _load(body: str, reduction: str, dtype: str, definitions: str, target: str | None) -> cpu.NativeKernel:
     return cpu.load_kernel(source(body, reduction, dtype, definitions=definitions), "kernel")
 
 

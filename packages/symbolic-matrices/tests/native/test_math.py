@@ -74,7 +74,9 @@ UNARY = {
     "lgamma": Function("lgamma(x)", exact_lgamma, -100, 1e30, ulp=4, scale=1, every=4),
     "digamma": Function("digamma(x)", mpmath.digamma, -60, 1e30, ulp=4, scale=4, every=4),
     "trigamma": Function("polygamma<1>(x)", lambda x: mpmath.psi(1, x), -60, 1e15, ulp=4, every=8),
-    "polygamma": Function("polygamma<4>(x)", lambda x: mpmath.psi(4, x), -60, 1e7, ulp=8, scale=2000, every=8),
+    "polygamma": Function(
+        "polygamma<4>(x)", lambda x: mpmath.psi(4, x), -60, 1e7, ulp=8, scale=2000, every=8
+    ),
     "floor": Function("floor(x)", mpmath.floor, ulp=0),
     "ceil": Function("ceil(x)", mpmath.ceil, ulp=0),
     "round": Function("round(x)", rounded, ulp=0),
@@ -89,7 +91,23 @@ FUNCTIONS = UNARY | BINARY
 # Where the native functions change course, or leave the range of numbers.
 THRESHOLDS = (
     *(0.25, 0.375, 0.5, 0.7, 0.75, 0.5**0.5, 1, 1.25, 1.4616321449683622, 1.5, 2**0.5, 2, 3, 4, 6, 10, 20),
-    *(10.0542, 14.2, 26.55, 27.5, 38.6, 87.336, 88.7228, 89.4159, 103.972, 126, 128, 149, 709.7827, 710.4758, 745.133),
+    *(
+        10.0542,
+        14.2,
+        26.55,
+        27.5,
+        38.6,
+        87.336,
+        88.7228,
+        89.4159,
+        103.972,
+        126,
+        128,
+        149,
+        709.7827,
+        710.4758,
+        745.133,
+    ),
     *(k * np.pi / 4 for k in (1, 2, 3, 4, 5, 400)),
     *(1e5, 1e9, 2.0**22, 2.0**23, 2.0**52, 2.0**53, 1022, 1024, 1074, 1075),
 )
@@ -117,7 +135,9 @@ def pairs(dtype: str) -> np.ndarray:
     y = rng.permutation(arguments(dtype))
     x = abs(rng.permutation(y))
     with np.errstate(over="ignore", divide="ignore"):
-        exponents = np.log2(np.finfo(dtype).max) * rng.uniform(-1.1, 1, len(x)) / np.log2(x.astype(np.float64))
+        exponents = (
+            np.log2(np.finfo(dtype).max) * rng.uniform(-1.1, 1, len(x)) / np.log2(x.astype(np.float64))
+        )
     is_moderate = rng.random(len(x)) < 0.5
     return np.stack([x, np.where(is_moderate & np.isfinite(exponents), exponents, y)], -1).astype(dtype)
 
@@ -153,7 +173,9 @@ def errors_in_ulp(got: np.ndarray, exact: ExactValues, scale: float) -> np.ndarr
     """Distance to the exact value in units in the last place; infinite where signs or infinities differ."""
     with np.errstate(over="ignore", invalid="ignore"):
         expected = exact.high.astype(got.dtype)
-        unit = np.spacing(np.maximum(np.where(np.isfinite(expected), abs(expected), 1), scale).astype(got.dtype))
+        unit = np.spacing(
+            np.maximum(np.where(np.isfinite(expected), abs(expected), 1), scale).astype(got.dtype)
+        )
         error = np.abs((got.astype(np.float64) - exact.high) - exact.low) / unit
     same = got == expected
     differ = (np.signbit(got) != np.signbit(expected)) & (unit < abs(expected))
@@ -167,7 +189,9 @@ def kernel(dtype: str, target: str) -> cpu.NativeKernel:
     lines = "\n".join(f"out[{k}] = {function.text};" for k, function in enumerate(FUNCTIONS.values()))
     count = len(FUNCTIONS)
     body = formula(2, 0, count, f"const V x = r[0], y = r[1];\n{lines}")
-    return load(body, f"Extremum<{count}, Order::smallest, Outputs::values>", dtype, "#define SM_MOST_COLUMNS 1")
+    return load(
+        body, f"Extremum<{count}, Order::smallest, Outputs::values>", dtype, "#define SM_MOST_COLUMNS 1"
+    )
 
 
 def evaluate(name: str, x: np.ndarray, target: str) -> np.ndarray:
