@@ -23,18 +23,24 @@ SM_BY_LANE(SM_CALL, cos_by_lane, SM_LIBM(cos))
 SM_BY_LANE(SM_CALL, tan_by_lane, SM_LIBM(tan))
 
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-struct ReducedAngle {
-    DoubleWord rest;  // x - n pi / 2, in [-pi / 4, pi / 4]
-    Bits quadrant;    // n
+struct Quadrant {  // n = x / (pi / 2), rounded
+    Vec n;
+    Bits number;
 };
 
-// pi / 2 in three positive parts (-0 stays -0): fused multiply-adds make the first two subtractions exact.
-SM_INLINE ReducedAngle reduce_angle(Vec x) {
+SM_INLINE Quadrant quadrant_of(Vec x) {
     const Vec shifted = x * REAL(0.63661977236758134) + rounding_shift;
-    const Vec n = shifted - rounding_shift;
-    const Vec exact = (x - n * half_pi[0]) - n * half_pi[1];
-    const Vec rest = exact - n * half_pi[2];
-    return {{rest, (exact - rest) - n * half_pi[2]}, bits_of(shifted)};
+    return {shifted - rounding_shift, bits_of(shifted)};
+}
+
+// x - n pi / 2, in [-pi / 4, pi / 4], where pi / 2 is in three positive parts (-0 stays -0). Fused multiply-adds round
+// each subtraction once; the first one is exact, and the second one too where it leaves little.
+SM_INLINE Vec reduce_angle(Vec x, Vec n) { return ((x - n * half_pi[0]) - n * half_pi[1]) - n * half_pi[2]; }
+
+SM_INLINE DoubleWord reduce_angle_to_double_word(Vec x, Vec n) {
+    const DoubleWord product = two_product(n, splat(half_pi[1]));
+    const DoubleWord rest = two_sum(x - n * half_pi[0], -product.high);
+    return quick_sum(rest.high, rest.low - (product.low + n * half_pi[2]));
 }
 
 // The sine of the angle, or its cosine in odd quadrants, negated in the upper two.
@@ -50,8 +56,8 @@ SM_INLINE Vec sine_in_quadrant(Vec r, Bits quadrant) {
     SM_FUNCTION Vec name(Vec x) {                                                               \
         if (__builtin_expect(any(not_at_least(splat(largest_reduced_angle), abs(x))), 0))       \
             return name##_by_lane(x);                                                           \
-        const ReducedAngle angle = reduce_angle(x);                                             \
-        return sine_in_quadrant(angle.rest.high, angle.quadrant + quadrants);                        \
+        const Quadrant quadrant = quadrant_of(x);                                               \
+        return sine_in_quadrant(reduce_angle(x, quadrant.n), quadrant.number + quadrants);      \
     }
 SM_CIRCULAR(sin, 0)
 SM_CIRCULAR(cos, 1)
@@ -60,11 +66,12 @@ SM_CIRCULAR(cos, 1)
 // A polynomial for the tangent of the rest of the angle, and -1 over it in odd quadrants.
 SM_FUNCTION Vec tan(Vec x) {
     if (__builtin_expect(any(not_at_least(splat(largest_reduced_angle), abs(x))), 0)) return tan_by_lane(x);
-    const ReducedAngle angle = reduce_angle(x);
-    const Vec r = angle.rest.high, z = r * r;
-    const DoubleWord tangent = quick_sum(r, r * (z * polynomial(tan_polynomial, z)) + angle.rest.low * (z + REAL(1)));
+    const Quadrant quadrant = quadrant_of(x);
+    const DoubleWord angle = reduce_angle_to_double_word(x, quadrant.n);
+    const Vec r = angle.high, z = r * r;
+    const DoubleWord tangent = quick_sum(r, r * (z * polynomial(tan_polynomial, z)) + angle.low * (z + REAL(1)));
     const Vec cotangent = divide({splat(-1), splat(0)}, tangent).high;
-    return (angle.quadrant & 1) != 0 ? cotangent : copy_sign(tangent.high, r);
+    return (quadrant.number & 1) != 0 ? cotangent : (x == REAL(0) ? x : tangent.high);
 }
 #else  // without fused multiply-adds, the reduction of the angle would need more parts
 SM_FUNCTION Vec sin(Vec x) { return sin_by_lane(x); }

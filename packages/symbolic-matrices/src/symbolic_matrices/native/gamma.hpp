@@ -2,13 +2,13 @@
 #ifndef SYMBOLIC_MATRICES_GAMMA_HPP
 #define SYMBOLIC_MATRICES_GAMMA_HPP
 
+#include "polynomials.hpp"
+
 #ifdef __CUDACC__
 #include "math.cuh"
 #else
 #include "math.hpp"
 #endif
-
-#include "polynomials.hpp"
 
 namespace symbolic_matrices {
 
