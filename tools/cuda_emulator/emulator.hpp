@@ -46,6 +46,12 @@ EMULATED_VECTORS(int, int, 4)
 EMULATED_VECTORS(unsigned, uint, 4)
 #undef EMULATED_VECTORS
 
+inline float __int_as_float(int bits) {
+    float number;
+    memcpy(&number, &bits, sizeof(number));
+    return number;
+}
+
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
 };

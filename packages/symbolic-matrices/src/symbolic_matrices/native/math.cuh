@@ -12,8 +12,8 @@
 
 namespace symbolic_matrices {
 
-constexpr REAL infinity() { return __builtin_bit_cast(float, 0x7f800000); }
-constexpr REAL not_a_number() { return __builtin_bit_cast(float, 0x7fc00000); }
+SM_INLINE REAL infinity() { return __int_as_float(0x7f800000); }
+SM_INLINE REAL not_a_number() { return __int_as_float(0x7fc00000); }
 constexpr REAL largest_number = REAL_BITS == 32 ? 3.40282346638528859e38 : 1.7976931348623157e308;
 constexpr REAL log2_e = 1.4426950408889634;
 constexpr REAL ln_2 = 0.6931471805599453;

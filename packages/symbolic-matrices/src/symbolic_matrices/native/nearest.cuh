@@ -100,7 +100,7 @@ struct Smallest {
         SM_UNROLL for (int k = 0; k < dim; ++k)
             _Pragma("unroll unrolled") for (int place = 0; place < K; ++place) {
                 const Bits index = state.rows[k].index[place];
-                writer.value(place * dim + k, index < 0 ? Compare::worst : state.rows[k].value[place]);
+                writer.value(place * dim + k, index < 0 ? Compare::worst() : state.rows[k].value[place]);
                 writer.index(place * dim + k, index);
             }
     }

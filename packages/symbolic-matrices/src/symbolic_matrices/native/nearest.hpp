@@ -116,7 +116,7 @@ struct Smallest {
                     values[l] = state.rows[k][l].value_at(place);
                     indices[l] = state.rows[k][l].index_at(place);
                 }
-                writer.value(place * dim + k, indices < 0 ? splat(Compare::worst) : values);
+                writer.value(place * dim + k, indices < 0 ? splat(Compare::worst()) : values);
                 writer.index(place * dim + k, indices);
             }
     }

@@ -269,7 +269,7 @@ enum class Outputs { values, indices, both };  // what the host asks to be writt
 template <Order order>
 struct Comparison {
     static constexpr bool smallest = order == Order::smallest;
-    static constexpr REAL worst = smallest ? infinity() : -infinity();
+    SM_INLINE static REAL worst() { return smallest ? infinity() : -infinity(); }
     SM_INLINE static Flags may_beat(Vec value, Vec held) {
         return smallest ? not_at_least(value, held) : not_at_least(held, value);
     }
@@ -329,7 +329,7 @@ struct Extremum {
     template <class Writer>
     static void finish(const State& state, const Writer& writer) {
         for (int k = 0; k < dim; ++k) {
-            writer.value(k, state.index[k] < 0 ? splat(Compare::worst) : state.value[k]);
+            writer.value(k, state.index[k] < 0 ? splat(Compare::worst()) : state.value[k]);
             writer.index(k, state.index[k]);
         }
     }
