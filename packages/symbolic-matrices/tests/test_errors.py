@@ -25,6 +25,8 @@ from symbolic_matrices import (
     explain,
 )
 from symbolic_matrices.arrays import library_of
+from symbolic_matrices.expressions import Axis
+from symbolic_matrices.reductions import REDUCTIONS
 
 X, Y = np.ones((4, 3)), np.ones((5, 3))
 
@@ -141,12 +143,6 @@ X, Y = np.ones((4, 3)), np.ones((5, 3))
             BackendError,
             "no backend 'gpu'; choose 'auto' or one of 'reference'",
         ),
-        (lambda: Vi(torch.ones(2, 2, device="meta")).sum(axis=1), BackendError, "live on 'meta'"),
-        (
-            lambda: Vi(torch.ones(2, 2, device="meta")).sum(axis=1, backend="cpu"),
-            BackendError,
-            "needs arrays in main memory",
-        ),
         (lambda: explain(Vi(X), target="tpu"), BackendError, "no compiled target 'tpu'"),
     ],
 )
@@ -154,6 +150,24 @@ def test_messages(attempt, error, words):
     with pytest.raises(error, match=words) as caught:
         attempt()
     assert isinstance(caught.value, SymbolicMatricesError)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "device", "words"),
+    [
+        ("auto", "mps:0", "live on 'mps:0', where no compiled backend runs"),
+        ("cpu", "cuda:0", "needs arrays in main memory but they live on 'cuda:0'"),
+        ("cuda", "cpu", "needs arrays on a GPU but they live on 'cpu'"),
+    ],
+)
+def test_backends_refuse_the_devices_of_others(chosen, device, words):
+    matrix = Vi(X)
+    sum_over_j = REDUCTIONS["sum"]()
+    request = execution.Request(
+        matrix._formula, sum_over_j, Axis.J, (4, 1), (), library_of(X), "float64", device, chosen
+    )
+    with pytest.raises(BackendError, match=words):
+        execution.execute(request, (X,))
 
 
 def test_no_compiler_falls_back_with_one_warning(monkeypatch):

@@ -179,12 +179,13 @@ def test_split_is_valid(rows: int, columns: int, batches: int, thread_count: int
     assert split.row_block % 16 == 0
     assert 0 < split.row_block <= cpu.ROW_BLOCK
     assert 1 <= split.column_splits <= max(1, columns)
-    assert split.tasks == -(-rows // split.row_block) * batches * split.column_splits
+    assert (split.blocks - 1) * split.row_block < rows <= split.blocks * split.row_block
+    assert split.groups == -(-rows // 16)
 
 
 def test_split_occupies_the_threads() -> None:
-    assert split_of(10_000, 10_000, 1, 8).tasks >= 16
+    assert split_of(10_000, 10_000, 1, 8).blocks >= 16
     assert split_of(16, 1_000_000, 1, 8).column_splits >= 8  # too few rows: the columns are cut
     assert split_of(16, 1_000_000, 1, 1).column_splits == 1
-    assert split_of(100, 100, 1000, 8) == cpu.Split(112, 1, 1000)  # one task per problem of a batch
+    assert split_of(100, 100, 1000, 8) == cpu.Split(112, 1, 1, 7)  # one task per problem of a batch
     assert split_of(10_000, 10_000, 1, 1, row_bytes=1 << 14).row_block == 16  # wide rows stay in cache
