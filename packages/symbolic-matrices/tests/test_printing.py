@@ -68,8 +68,12 @@ def test_equal_plans_print_equal_texts():
 
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_plans_are_pickled(name):
-    reduction = REDUCTIONS[name](*((2,) if "K" in name else ()))
-    plan = make_plan((gaussian() * constant_formula())._formula, reduction, Axis.J, "float32")
+    row, formula = REDUCTIONS[name], gaussian() * constant_formula()
+    if row.make is None:
+        reduction, formula = row(weight_dim=1), formula.concat(formula)
+    else:
+        reduction = row(*((2,) if row.is_counted else ()))
+    plan = make_plan(formula._formula, reduction, Axis.J, "float32")
     again = pickle.loads(pickle.dumps(plan))
     assert again == plan
     assert again.formula is plan.formula

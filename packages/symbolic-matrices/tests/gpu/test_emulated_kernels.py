@@ -160,9 +160,31 @@ def test_functions_at_their_exceptions(dtype):
     """rsqrt(0) = 0, step(0) = 1, rounding half to even, NaN in minimum and maximum: as the reference has them."""
     x = np.array([[0.0], [-0.0], [4.0], [2.5], [-1.5], [np.nan], [np.inf], [-np.inf]], dtype)
     one, z = Vj(np.ones((1, 1), dtype)), Vi(x)
-    functions = ("rsqrt", "step", "sign", "abs", "floor", "ceil", "relu", "exp", "sqrt", "xlogx", "sinc", "softplus")
+    functions = (
+        "rsqrt",
+        "step",
+        "sign",
+        "abs",
+        "floor",
+        "ceil",
+        "relu",
+        "exp",
+        "sqrt",
+        "xlogx",
+        "sinc",
+        "softplus",
+    )
     parts = [getattr(z, name)() for name in functions]
-    parts += [z.round(0), z.minimum(one), one.minimum(z), z.maximum(one), one.maximum(z), z**-2, z**3, z == 4.0]
+    parts += [
+        z.round(0),
+        z.minimum(one),
+        one.minimum(z),
+        z.maximum(one),
+        one.maximum(z),
+        z**-2,
+        z**3,
+        z == 4.0,
+    ]
     tensor = LazyTensor.cat([part * one for part in parts])
     got, wanted = (tensor.sum(axis=1, backend=backend) for backend in (BACKEND, "reference"))
     np.testing.assert_allclose(got, wanted, rtol=1e-5 if dtype == "float32" else 1e-14)
