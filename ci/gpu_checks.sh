@@ -15,6 +15,6 @@ hatch run python -m pip install --quiet --force-reinstall --no-deps "torch==2.13
 {
     nvidia-smi
     hatch run python -c "import symbolic_matrices; print(symbolic_matrices.show_config())"
-    hatch run test packages/symbolic-matrices/tests/gpu
-    hatch run test --backend cuda-copied packages/symbolic-matrices/tests
+    hatch run test -n 4 packages/symbolic-matrices/tests/gpu
+    hatch run test -n 4 --backend cuda-copied packages/symbolic-matrices/tests
 } 2>&1 | tee "$report"
