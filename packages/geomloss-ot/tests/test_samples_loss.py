@@ -134,7 +134,11 @@ def test_reaches_of_both_sides(clouds):
         pair = SamplesLoss(reach=(0.2, None), unbalanced_type=kind, **options)(x, y)
         squared = solve_sample(x, y, blur=0.1, reach=(0.2, None), unbalanced_type=kind, tol=1e-9)
         torch.testing.assert_close(2 * pair, squared.value)
-        assert float(pair) < float(SamplesLoss(**options)(x, y))
+        balanced = SamplesLoss(**options)(x, y)
+        if kind == "partial":  # the other side needs all the mass, so that none can stay behind
+            torch.testing.assert_close(pair, balanced)
+        else:
+            assert float(pair) < 0.999 * float(balanced)
 
 
 def test_verbose_shows_temperature_and_error(clouds, capsys):
