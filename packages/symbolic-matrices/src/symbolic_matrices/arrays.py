@@ -54,6 +54,16 @@ def _by_entry(function: Callable[[float], float]) -> Callable[[Array], Array]:
     return lambda x: over_entries(x).astype(np.asarray(x).dtype)
 
 
+@functools.lru_cache(maxsize=64)  # small reductions ask for names several times each
+def _numpy_name(dtype: np.dtype[Any]) -> str:
+    return str(dtype.name)
+
+
+@functools.lru_cache(maxsize=64)
+def _torch_name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 class ArrayLibrary(abc.ABC):
     """What the engine asks of an array library."""
 
@@ -160,7 +170,7 @@ class _NumPyLike(ArrayLibrary):
     """NumPy, and CuPy which follows its interface."""
 
     def dtype_name(self, array: Array) -> str:
-        return str(array.dtype.name)
+        return _numpy_name(array.dtype)
 
     def dtype_named(self, name: str) -> Any:
         return np.dtype(name)
@@ -290,7 +300,7 @@ class PyTorch(ArrayLibrary):
         return array
 
     def dtype_name(self, array: Array) -> str:
-        return str(array.dtype).removeprefix("torch.")
+        return _torch_name(array.dtype)
 
     def dtype_named(self, name: str) -> Any:
         return getattr(self.namespace, name)

@@ -154,7 +154,7 @@ def _bind_array(value: Array, axis: int | None, library: ArrayLibrary) -> Bindin
     batch_shape, dim = (
         tuple(array.shape[:-2]),
         int(array.shape[-1]),
-    )  # a dimension is compiled in, a size is not
+    )  # dimensions are compiled in, sizes are not
     return Binding(array, role, dim, size, shape, batch_shape, library, dtype, device, stored_dtype=stored)
 
 
@@ -207,17 +207,9 @@ def positions(axis: Axis, size: int | None, like: Context) -> Binding:
     if size is not None and size < 0:
         raise ShapeError(f"The number of positions along {axis.letter} must be 0 or more but is {size}.")
     library, dtype = like.library or NUMPY, like.dtype or "float64"
+    given = () if size is None else (size,)
     return Binding(
-        Positions.ALL,
-        axis,
-        1,
-        size,
-        () if size is None else (size,),
-        (),
-        library,
-        dtype,
-        like.device or "cpu",
-        True,
+        Positions.ALL, axis, 1, size, given, (), library, dtype, like.device or "cpu", is_flexible=True
     )
 
 
@@ -238,9 +230,24 @@ class Context:
         """The dtype of the kernels: that of the data, but float32 for half precision."""
         return COMPUTED_IN.get(self.dtype, self.dtype)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the formula holds neither data nor block ranges: numbers and placeholders only."""
+        return self.library is None and self.ranges is None
+
+
+def _own_context(binding: Binding) -> Context:
+    """The context of one array: nothing to check."""
+    dtype = binding.dtype if binding.dtype in COMPUTED_IN else "float64"
+    rows = binding.size if binding.axis is Axis.I else None
+    columns = binding.size if binding.axis is Axis.J else None
+    return Context(binding.library, dtype, binding.device, rows, columns, binding.batch_shape)
+
 
 def context_of(bindings: tuple[Binding, ...], ranges: BlockRanges | None = None) -> Context:
     """Check that the data of a formula fit together."""
+    if len(bindings) == 1 and bindings[0].is_data and ranges is None:
+        return _own_context(bindings[0])
     arrays = [b for b in bindings if b.is_data]
     counts = [b for b in bindings if isinstance(b.value, Positions)]
     fixed = [b for b in arrays if not b.is_flexible] or arrays[:1] or counts[:1]

@@ -336,11 +336,16 @@ def _combine(first: LazyTensor, others: tuple[Any, ...], function: Callable[...,
     if len(tensors) == 1:
         return first._make(function(first._formula), first._bindings, first._context)
     nodes, bindings = _join(tensors)
-    same = all(
-        tensor._context is first._context and tensor._bindings is first._bindings for tensor in tensors
-    )
-    context = first._context if same else context_of(bindings, _common_ranges(tensors))
-    return first._make(function(*nodes), bindings, context)
+    return first._make(function(*nodes), bindings, _joined_context(tensors, bindings))
+
+
+def _joined_context(tensors: tuple[LazyTensor, ...], bindings: tuple[Binding, ...]) -> Context:
+    """What the data of several formulas have in common; where only one of them holds data, what its own have."""
+    with_data = [tensor for tensor in tensors if not tensor._context.is_empty] or tensors[:1]
+    context = with_data[0]._context
+    if all(tensor._context is context and tensor._bindings is with_data[0]._bindings for tensor in with_data):
+        return context
+    return context_of(bindings, _common_ranges(tensors))
 
 
 def _common_ranges(tensors: Iterable[LazyTensor]) -> BlockRanges | None:
