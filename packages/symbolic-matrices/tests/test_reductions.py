@@ -219,6 +219,15 @@ def test_wide_right_hand_sides(columns, rng):
     assert_close((-Vi(x).sqdist(Vj(y))).exp() @ v, dense @ v, factor=10)
 
 
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "at least 1 but K = 0"), (None, "integer but got None"), ("3", "integer but got '3'")],
+)
+def test_numbers_of_neighbours_are_positive_integers(count, words):
+    with pytest.raises(ShapeError, match=words):
+        Vi(np.ones((3, 2))).sqdist(Vj(np.ones((4, 2)))).argKmin(count, axis=1)
+
+
 def test_the_number_of_neighbours_is_not_forgotten(rng):
     with pytest.raises(TypeError, match="Kmin takes the number of neighbours K but got"):
         Vi(sample(rng, (4, 3))).sqdist(Vj(sample(rng, (5, 3)))).reduction("Kmin", axis=1)

@@ -6,7 +6,6 @@ Editors and type checkers read them from ``table_methods.pyi``, which ``tools/ge
 from __future__ import annotations
 
 import abc
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +58,7 @@ def _counted_reduction_method(row: ReductionRow) -> Callable[..., Any]:
         dim: int | None = None,
         **options: Any,
     ) -> Any:
-        return self.reduction(row.name, operator.index(K), axis=axis, dim=dim, **options)
+        return self.reduction(row.name, K, axis=axis, dim=dim, **options)
 
     return method
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..arrays import Array, ArrayLibrary
-from ..errors import OptionError
+from ..errors import OptionError, ShapeError
 from ..expressions import Axis
 from ..operations import Operation
 from ..operations import vectors as v
@@ -76,7 +77,14 @@ def _extremum(order: Order, returns: Returns) -> Callable[[], Reduction]:
 
 
 def _nearest(returns: Returns) -> Callable[[int], Reduction]:
-    return lambda count: Smallest(returns, count)
+    return lambda count: Smallest(returns, _whole_number(count))
+
+
+def _whole_number(count: Any) -> int:
+    try:
+        return operator.index(count)
+    except TypeError as error:
+        raise ShapeError(f"The number of neighbours K must be an integer but got {count!r}.") from error
 
 
 def _weighted(kind: type[WeightedLogSumExp | SumSoftmax]) -> Callable[[int], Reduction]:
