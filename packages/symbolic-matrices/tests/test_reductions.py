@@ -220,11 +220,15 @@ def test_wide_right_hand_sides(columns, rng):
 
 
 @pytest.mark.parametrize(
-    ("count", "words"),
-    [(0, "at least 1 but K = 0"), (None, "integer but got None"), ("3", "integer but got '3'")],
+    ("count", "error", "words"),
+    [
+        (0, ShapeError, "at least 1 but K = 0"),
+        (None, TypeError, "integer but got None"),
+        ("3", TypeError, "integer but got '3'"),
+    ],
 )
-def test_numbers_of_neighbours_are_positive_integers(count, words):
-    with pytest.raises(ShapeError, match=words):
+def test_numbers_of_neighbours_are_positive_integers(count, error, words):
+    with pytest.raises(error, match=words):
         Vi(np.ones((3, 2))).sqdist(Vj(np.ones((4, 2)))).argKmin(count, axis=1)
 
 

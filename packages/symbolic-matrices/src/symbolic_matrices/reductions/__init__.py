@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..arrays import Array, ArrayLibrary
-from ..errors import OptionError, ShapeError
+from ..errors import OptionError
 from ..expressions import Axis
 from ..operations import Operation
 from ..operations import vectors as v
@@ -84,7 +84,7 @@ def _whole_number(count: Any) -> int:
     try:
         return operator.index(count)
     except TypeError as error:
-        raise ShapeError(f"The number of neighbours K must be an integer but got {count!r}.") from error
+        raise TypeError(f"The number of neighbours K must be an integer but got {count!r}.") from error
 
 
 def _weighted(kind: type[WeightedLogSumExp | SumSoftmax]) -> Callable[[int], Reduction]:
