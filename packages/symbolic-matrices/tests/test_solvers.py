@@ -279,8 +279,8 @@ X = np.ones((6, 2))
         (lambda: gaussian(X).solve(np.ones(6, "float32")), ArrayTypeError, "float32, on cpu, and the data are float64"),
         (lambda: gaussian(X).solve(torch.ones(6)), ArrayTypeError, "b is a torch array"),
         (lambda: gaussian(X.astype("float16")).solve(np.ones(6, "float32")), ArrayTypeError, "data are float16"),
-        (lambda: gaussian(X).solve(np.ones(6), eps=0), OptionError, "eps, .* must be positive but is 0.0"),
-        (lambda: gaussian(X).solve(np.ones(6), max_iter=0), OptionError, "max_iter must be at least 1"),
+        (lambda: gaussian(X).solve(np.ones(6), eps=0), OptionError, "eps, .* must be a positive number but is 0.0"),
+        (lambda: gaussian(X).solve(np.ones(6), max_iter=0), OptionError, "max_iter must be an integer of at least 1"),
         (lambda: gaussian(X).solve(np.ones(6), preconditioner="lu"), OptionError, "'jacobi', 'nystrom' or a function"),
         (lambda: gaussian(X).solve(np.ones(6), alpha=np.ones(6), preconditioner="nystrom"), OptionError, "one number"),
         (lambda: Vi(0, 2).sqdist(Vj(1, 2)).solve(np.ones(1)), ShapeError, "solve needs data, but .* placeholders"),
@@ -301,3 +301,31 @@ def test_block_sparse_systems(rng):
     dense[:10, 10:] = dense[10:, :10] = 0
     expected = np.linalg.solve(dense + 0.1 * np.eye(30), b)
     np.testing.assert_allclose(K.solve(b, alpha=0.1, eps=1e-12), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"alpha": None}, OptionError, "alpha must be a number or an array .* got NoneType"),
+        ({"alpha": "1"}, OptionError, "got str"),
+        ({"alpha": [1.0, 2.0]}, OptionError, "got list"),
+        ({"alpha": 1j}, OptionError, "got complex"),
+        ({"alpha": np.ones((6, 1), complex)}, OptionError, "real numbers but has dtype complex128"),
+        (
+            {"alpha": np.ones((5, 1))},
+            ShapeError,
+            r"shape \(5, 1\), which does not broadcast .* shape \(6, 1\)",
+        ),
+        ({"alpha": np.ones((6, 2))}, ShapeError, r"shape \(6, 2\), which does not broadcast"),
+        ({"alpha": np.ones((3, 6, 1))}, ShapeError, r"shape \(3, 6, 1\), which does not broadcast"),
+        ({"alpha": torch.ones(6, 1)}, OptionError, r"\('numpy', 'cpu'\), but is of \('torch', 'cpu'\)"),
+        ({"eps": "a"}, OptionError, "eps.* must be a positive number but is 'a'"),
+        ({"max_iter": 2.5}, OptionError, "max_iter must be an integer of at least 1 but is 2.5"),
+        ({"max_iter": None}, OptionError, "but is None"),
+        ({"preconditioner": np.eye(6)}, OptionError, "'jacobi', 'nystrom' or a function"),
+    ],
+)
+def test_options_of_every_kind_are_checked(options, error, words):
+    K = (-Vi(X).sqdist(Vj(X))).exp()
+    with pytest.raises(error, match=words):
+        K.solve(np.ones((6, 1)), **{"alpha": 1.0, **options})

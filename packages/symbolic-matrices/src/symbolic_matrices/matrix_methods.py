@@ -18,7 +18,7 @@ from .expressions import Axis, Node, Variable
 from .operators import Operators, choose_axis
 from .reducing import request_of
 from .reductions import ReductionCall, Sum
-from .solvers import LinearSystem, Preconditioner, SolveOptions, SolveReport, jacobi, nystrom
+from .solvers import LinearSystem, Preconditioner, SolveOptions, SolveReport, check_shift, jacobi, nystrom
 
 WIDE = 128  # right-hand sides: beyond, they are cut into batches of
 SLICE = 64  # columns, whose running sums stay in the nearest cache, and which all share one kernel
@@ -250,13 +250,12 @@ class MatrixMethods(Operators):
                 f"solve needs a matrix of numbers but this one has vectors of dimension {self._formula.dim}."
             )
         columns, is_flat = self._right_hand_side(b)
-        if find_library(alpha) is not None and len(alpha.shape) == 1:
-            alpha = alpha[:, None]
+        alpha = check_shift(alpha, columns)
         call = ReductionCall(Sum(), self._reduced_axis("solve", _last(axis, dim, self.ndim)), backend=backend)
         approximate = self._preconditioner(preconditioner, alpha)
         system = LinearSystem(
             request_of(self._formula, self._context, call),
-            SolveOptions(float(eps), int(max_iter), approximate),
+            SolveOptions(eps, max_iter, approximate),
         )
         x, outcome = self._solved(system, columns, alpha)
         x = x[..., 0] if is_flat else x
@@ -317,9 +316,9 @@ class MatrixMethods(Operators):
         fixed = tuple(_detached(b) for b in bindings)
         matrix = self._make(self._formula, fixed, self._context)
         shift = library.detach(alpha) if find_library(alpha) is library else alpha
-        if choice == "jacobi":
+        if isinstance(choice, str) and choice == "jacobi":
             return jacobi(matrix.diagonal()[..., None], shift)
-        if choice != "nystrom":
+        if not (isinstance(choice, str) and choice == "nystrom"):
             raise OptionError(f"preconditioner must be 'jacobi', 'nystrom' or a function but is {choice!r}.")
         if find_library(shift) is not None and len(shift.shape) > 0:
             raise OptionError("preconditioner='nystrom' needs one number alpha; use 'jacobi' with several.")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .arrays import Array, ArrayLibrary, library_of
-from .errors import ConvergenceWarning, IndefiniteMatrixError, OptionError, warn_user
+import numpy as np
+
+from .arrays import Array, ArrayLibrary, find_library, library_of
+from .errors import ConvergenceWarning, IndefiniteMatrixError, OptionError, ShapeError, warn_user
 from .execution import Request, execute
 from .expressions import variable
 from .operations.pointwise import multiply
@@ -27,10 +30,40 @@ class SolveOptions:
     preconditioner: Preconditioner | None = None
 
     def __post_init__(self) -> None:
-        if not self.eps > 0:
-            raise OptionError(f"eps, the relative residual to reach, must be positive but is {self.eps!r}.")
-        if self.max_iter < 1:
-            raise OptionError(f"max_iter must be at least 1 but is {self.max_iter!r}.")
+        if not (isinstance(self.eps, numbers.Real) and self.eps > 0):
+            raise OptionError(
+                f"eps, the relative residual to reach, must be a positive number but is {self.eps!r}."
+            )
+        if not (isinstance(self.max_iter, numbers.Integral) and self.max_iter >= 1):
+            raise OptionError(f"max_iter must be an integer of at least 1 but is {self.max_iter!r}.")
+
+
+def check_shift(alpha: Any, b: Array) -> Any:
+    """The shift of a matrix for the right-hand sides b (*batch, N, E): a number, or an array that broadcasts to b."""
+    if isinstance(alpha, numbers.Real) and not isinstance(alpha, np.ndarray):
+        return float(alpha)
+    library, owner = library_of(b), find_library(alpha)
+    if owner is None:
+        raise OptionError(
+            f"alpha must be a number or an array that broadcasts to b but got {type(alpha).__qualname__}."
+        )
+    shape, dtype = tuple(alpha.shape), owner.dtype_name(alpha)
+    if not dtype.startswith(("float", "bfloat", "int", "uint")):
+        raise OptionError(f"alpha must hold real numbers but has dtype {dtype}.")
+    if shape == () and owner is not library:
+        return float(alpha)
+    given, expected = ((x.name, x.device(a)) for x, a in ((owner, alpha), (library, b)))
+    if given != expected:
+        raise OptionError(
+            f"alpha must be of the library and on the device of b, {expected}, but is of {given}."
+        )
+    columns = alpha[:, None] if len(shape) == 1 else alpha
+    goal, own = tuple(b.shape), tuple(columns.shape)
+    if len(own) > len(goal) or any(n not in (1, m) for n, m in zip(own[::-1], goal[::-1], strict=False)):
+        raise ShapeError(
+            f"alpha has shape {shape}, which does not broadcast to the right-hand sides, of shape {goal}."
+        )
+    return library.astype(columns, library.dtype_name(b))
 
 
 @dataclass(frozen=True)
