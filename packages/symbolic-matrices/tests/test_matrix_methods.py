@@ -53,6 +53,12 @@ def test_wide_products(width, dtype, rng):
     assert_close(u.T @ gaussian(x, y).T.T.dense(), (gaussian(x, y).T @ u).T, dtype, factor=5)
 
 
+@pytest.mark.parametrize("sizes", [(7, 0), (0, 9), (0, 0)])
+def test_wide_products_of_nothing(sizes):
+    K = gaussian(np.ones((sizes[0], 2)), np.ones((sizes[1], 2)))
+    assert_close(K @ np.ones((sizes[1], 130)), np.zeros((sizes[0], 130)))
+
+
 def test_wide_products_share_one_kernel(rng):
     K = gaussian(sample(rng, (7, 2)), sample(rng, (9, 2)))
     K @ sample(rng, (9, 130))

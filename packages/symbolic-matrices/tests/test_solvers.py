@@ -279,7 +279,7 @@ X = np.ones((6, 2))
         (lambda: gaussian(X).solve(np.ones(6, "float32")), ArrayTypeError, "float32, on cpu, and the data are float64"),
         (lambda: gaussian(X).solve(torch.ones(6)), ArrayTypeError, "b is a torch array"),
         (lambda: gaussian(X.astype("float16")).solve(np.ones(6, "float32")), ArrayTypeError, "data are float16"),
-        (lambda: gaussian(X).solve(np.ones(6), eps=0), OptionError, "eps, .* must be a positive number but is 0.0"),
+        (lambda: gaussian(X).solve(np.ones(6), eps=0), OptionError, "eps, .* must be a positive number but is 0"),
         (lambda: gaussian(X).solve(np.ones(6), max_iter=0), OptionError, "max_iter must be an integer of at least 1"),
         (lambda: gaussian(X).solve(np.ones(6), preconditioner="lu"), OptionError, "'jacobi', 'nystrom' or a function"),
         (lambda: gaussian(X).solve(np.ones(6), alpha=np.ones(6), preconditioner="nystrom"), OptionError, "one number"),

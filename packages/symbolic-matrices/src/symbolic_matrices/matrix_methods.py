@@ -94,11 +94,12 @@ class MatrixMethods(Operators):
                 (*batch, size, missing), 0.0, library.dtype_name(columns), library.device(columns)
             )
             columns = library.namespace.concatenate((columns, nothing), -1)
-        slices = columns.reshape(*batch, size, -1, SLICE).swapaxes(-3, -2)  # (*batch, slices, N, SLICE)
+        count = columns.shape[-1] // SLICE
+        slices = columns.reshape(*batch, size, count, SLICE).swapaxes(-3, -2)  # (*batch, slices, N, SLICE)
         bindings = entries.with_batch_axis(self._bindings)
         sliced = self._make(self._formula, bindings, context_of(bindings, self._context.ranges))
         result = sliced._product(slices).swapaxes(-3, -2)
-        return result.reshape(*result.shape[:-2], -1)[..., :width]
+        return result.reshape(*result.shape[:-2], count * SLICE)[..., :width]
 
     def __rmatmul__(self, vector: Array) -> Any:
         """v @ K = K^T v."""
