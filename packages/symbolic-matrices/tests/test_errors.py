@@ -15,6 +15,7 @@ from symbolic_matrices import (
     AxisError,
     BackendError,
     LazyTensor,
+    OptionError,
     Pm,
     ShapeError,
     SlowBackendWarning,
@@ -25,6 +26,7 @@ from symbolic_matrices import (
     explain,
 )
 from symbolic_matrices.arrays import library_of
+from symbolic_matrices.clustering import grid_cluster
 from symbolic_matrices.expressions import Axis
 from symbolic_matrices.reductions import REDUCTIONS
 
@@ -214,3 +216,32 @@ def test_columns_beyond_the_reach_of_float32_lanes():
     huge = torch.zeros(1, 1, 1).expand(1, (1 << 31) + 8, 1)  # no memory behind
     with pytest.raises(BackendError, match="at most 2147483647 entries but got 2147483656"):
         LazyTensor(huge).sum(axis=1)
+
+
+def read_only():
+    out = np.zeros((4, 1))
+    out.flags.writeable = False
+    return out
+
+
+@pytest.mark.parametrize(
+    ("attempt", "error", "words"),
+    [
+        (lambda K: K.sum(axis=1, out=read_only()), OptionError, r"read-only array of shape \(4, 1\)"),
+        (lambda K: K.sum(axis=1, accumulate=[]), OptionError, r"accumulate must be one of .* but got \[\]"),
+        (lambda K: K.sum(axis=1, backend=[]), BackendError, r"no backend \[\]"),
+        (
+            lambda K: K.logsumexp(1, weight=np.ones((5, 1), complex)),
+            ArrayTypeError,
+            "real weights but got complex",
+        ),
+        (lambda K: K.logsumexp(1, weight=Vj(np.ones((5, 1), complex))), ArrayTypeError, "real weights"),
+        (lambda K: K.keops_tensordot(K, 3, 3, 3, 3), ShapeError, "sequences of integers but got 3"),
+        (lambda K: grid_cluster(np.ones((4, 1), complex), 0.1), ArrayTypeError, "of dtype complex128"),
+        (lambda K: grid_cluster(np.ones((4, 1), object), 0.1), ArrayTypeError, "of dtype object"),
+        (lambda K: grid_cluster(X, "a"), ArrayTypeError, "size must be a positive number.* got 'a'"),
+    ],
+)
+def test_options_of_unexpected_kinds(attempt, error, words):
+    with pytest.raises(error, match=words):
+        attempt(Vi(X).sqdist(Vj(Y)))

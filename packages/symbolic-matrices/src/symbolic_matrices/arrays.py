@@ -161,6 +161,10 @@ class ArrayLibrary(abc.ABC):
         array[...] = value
         return array
 
+    def is_writable(self, array: Array) -> bool:
+        """Whether its entries may be changed."""
+        return True
+
     def needs_gradient(self, array: Array) -> bool:
         """Whether a differentiation graph asks for the gradient with respect to this array."""
         return False
@@ -217,6 +221,9 @@ class _NumPyLike(ArrayLibrary):
 
 class NumPy(_NumPyLike):
     name = "numpy"
+
+    def is_writable(self, array: Array) -> bool:
+        return bool(array.flags.writeable)
 
     def missing_functions(self, module: ModuleType) -> dict[str, Callable[..., Array]]:
         by_entry = {"erf": _by_entry(math.erf), "erfc": _by_entry(math.erfc)}

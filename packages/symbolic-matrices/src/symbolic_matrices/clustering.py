@@ -240,6 +240,9 @@ def swap_axes(ranges: Any) -> Any:
 def _check_points(x: Array) -> None:
     if len(x.shape) != 2 or x.shape[1] == 0:
         raise ShapeError(f"Points must have shape (M, D) with D >= 1 but have shape {tuple(x.shape)}.")
+    dtype = library_of(x).dtype_name(x)
+    if not dtype.startswith(("float", "bfloat", "int", "uint")):
+        raise ArrayTypeError(f"Points must have real coordinates but are of dtype {dtype}.")
 
 
 def _checked_labels(labels: Array, like: Array) -> Array:
@@ -269,6 +272,8 @@ def _check_lengths(array: Array, labels: Array) -> None:
 def _edges(size: Any, dim: int) -> np.ndarray:
     library = find_library(size)
     given = np.asarray(size) if library is None else library.to_numpy(size)
+    if given.dtype.kind not in "fiu":
+        raise ArrayTypeError(f"size must be a positive number, or one per axis, but got {size!r}.")
     edges = np.broadcast_to(given.astype("float64").reshape(-1), (dim,)) if given.size in (1, dim) else None
     if edges is None:
         raise ShapeError(f"size must be a number or have shape ({dim},) but has shape {given.shape}.")

@@ -139,7 +139,7 @@ def _choose_backend(request: Request) -> str:
                 "move them to the CPU, or pass backend='reference' to compute densely on the device."
             )
         return "cpu" if _has_compiler() else "reference"
-    if name not in BACKENDS:
+    if not (isinstance(name, str) and name in BACKENDS):
         raise BackendError(
             f"There is no backend {name!r}; choose 'auto' or one of {', '.join(map(repr, BACKENDS))}."
         )

@@ -23,7 +23,7 @@ from .bindings import (
     placeholder,
 )
 from .calculus import Calculus
-from .errors import AxisError, OptionError, ShapeError, UnknownReductionError
+from .errors import ArrayTypeError, AxisError, OptionError, ShapeError, UnknownReductionError
 from .expressions import Attributes, Axis, Node, call, constant, renumber, transpose, variable
 from .matrix_methods import MatrixMethods
 from .operations import Operation
@@ -259,6 +259,10 @@ class LazyTensor(MatrixMethods, Calculus):
         if self._formula.dim != 1:
             raise ShapeError(
                 f"{name} with a weight needs a formula of dimension 1 but this one has dimension {self._formula.dim}."
+            )
+        if weight._is_complex if isinstance(weight, LazyTensor) else is_complex(weight):
+            raise ArrayTypeError(
+                f"{name} needs real weights but got complex ones; weigh by their parts one by one."
             )
         if find_library(weight) is not None and len(weight.shape) in (1, 2):
             columns = weight[:, None] if len(weight.shape) == 1 else weight

@@ -218,9 +218,8 @@ class Operators(TableMethods):
         True
         """
         order = perm[0] if len(perm) == 1 and not isinstance(perm[0], (int, np.integer)) else perm
-        return self._apply(
-            t.tensordot, other, attributes=(t.contraction(dimfa, dimfb, contfa, contfb, order),)
-        )
+        axes = [_whole_numbers(given) for given in (dimfa, dimfb, contfa, contfb, order)]
+        return self._apply(t.tensordot, other, attributes=(t.contraction(*axes),))
 
     def kron(self, other: Any, dims: Sequence[int], other_dims: Sequence[int]) -> LazyTensor:
         """Kronecker product of tensors of shapes ``dims`` and ``other_dims``, with as many axes, stored row by row."""
@@ -335,3 +334,12 @@ def choose_axis(axis: int | None, dim: int | None) -> int | None:
 
 def _is_number(value: Any, number: float) -> bool:
     return isinstance(value, (int, float)) and value == number
+
+
+def _whole_numbers(given: Any) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(number) for number in given)
+    except TypeError as error:
+        raise ShapeError(
+            f"tensordot: shapes and axes are sequences of integers but got {given!r}."
+        ) from error

@@ -33,6 +33,10 @@ def _check(target: Any, output: Array, library: ArrayLibrary) -> None:
         raise OptionError(
             f"out must be a {library.name} array, as the data are, but got {type(target).__qualname__}."
         )
+    if not library.is_writable(target):
+        raise OptionError(
+            f"out is a read-only array of shape {tuple(target.shape)}; pass one that may be written to."
+        )
     if library.needs_gradient(output) or library.needs_gradient(target):
         raise DifferentiationError(
             "A reduction with out=... has no derivatives, but its data or out require a gradient: "

@@ -138,7 +138,7 @@ REDUCTIONS: dict[str, ReductionRow] = {row.name: row for row in _ROWS}
 
 def choose_accumulate(name: str) -> Accumulate:
     """The way to add up terms that an option names."""
-    if name not in _ACCUMULATE:
+    if not (isinstance(name, str) and name in _ACCUMULATE):
         raise OptionError(f"accumulate must be one of {', '.join(map(repr, _ACCUMULATE))} but got {name!r}.")
     return _ACCUMULATE[name]
 
