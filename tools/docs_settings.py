@@ -23,6 +23,7 @@ def settings(project: str) -> dict[str, object]:
             "sphinx_notation",
         ],
         "myst_enable_extensions": ["amsmath", "dollarmath"],
+        "exclude_patterns": ["benchmarks/*"],  # tables that pages include
         "autodoc_member_order": "groupwise",
         "autodoc_typehints": "description",
         "napoleon_google_docstring": False,

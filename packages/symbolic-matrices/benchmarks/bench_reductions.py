@@ -40,8 +40,8 @@ def kernel_products() -> Iterator[Case]:
     """Sums of kernels, their gradients, and log-sum-exp."""
     exp = EXPONENTIAL
     data = c.make_data(20_000, 20_000, 3)
-    scipy = {"SciPy": partial(c.scipy_gaussian, *(array.numpy() for array in data))}
     targets = {"KeOps": 20, "torch.compile": 6}
+    scipy = c.scipy_peer(c.scipy_gaussian, data)
     yield case("gaussian D=3 20k", c.gaussian, data, targets, 3 + exp + 1, more_peers=scipy)
     yield case("gaussian D=10 20k", c.gaussian, c.make_data(20_000, 20_000, 10), {"KeOps": 20}, 10 + exp + 1)
     targets = {"KeOps": 25, "torch dense": 10}
@@ -53,9 +53,12 @@ def kernel_products() -> Iterator[Case]:
     wide = c.make_data(10_000, 10_000, 3, columns=64)
     yield case("gaussian D=3 10k 64 columns", c.gaussian, wide, {"KeOps": 10}, 3 + exp + 64)
     double = c.make_data(10_000, 10_000, 3, dtype=torch.float64)
-    yield case("gaussian D=3 10k float64", c.gaussian, double, {"KeOps": 12}, 3 + EXPONENTIAL_64 + 1)
+    scipy = c.scipy_peer(c.scipy_gaussian, double)
+    name = "gaussian D=3 10k float64"
+    yield case(name, c.gaussian, double, {"KeOps": 12}, 3 + EXPONENTIAL_64 + 1, more_peers=scipy)
     yield case("laplacian D=3 10k", c.laplacian, data, {"KeOps": 15}, 3 + exp + 1, tolerance=1e-3)
-    yield case("logsumexp D=3 10k", c.logsumexp, data, {"KeOps": 20}, 3 + exp + 1)
+    scipy = c.scipy_peer(c.scipy_logsumexp, data)
+    yield case("logsumexp D=3 10k", c.logsumexp, data, {"KeOps": 20}, 3 + exp + 1, more_peers=scipy)
     yield case("gaussian + gradient D=3 10k", c.gaussian_gradient, data, {"KeOps": 18}, 2 * (3 + exp) + 5)
 
 

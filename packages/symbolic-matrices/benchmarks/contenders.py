@@ -13,7 +13,9 @@ import faiss
 import numpy as np
 import torch
 from pykeops.torch import LazyTensor as KeopsTensor
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
+from scipy.special import logsumexp as scipy_sum_of_exponentials
 from sklearn.neighbors import NearestNeighbors
 
 from symbolic_matrices import LazyTensor
@@ -23,6 +25,7 @@ Formula = Callable[..., torch.Tensor]
 Contenders = dict[str, Callable[[], Any]]
 REFERENCE_ROWS = 64
 MOST_DENSE_ENTRIES = 4e8  # of a stored matrix: 1.6 GB in float32
+TREES = ("scikit-learn kd-tree", "SciPy kd-tree")  # of `neighbor_peers`: those that do not visit every pair
 MOST_FUSED_DIMENSIONS = 16  # above, differences written out are slower than a product of matrices
 
 
@@ -155,8 +158,16 @@ def _gradient_of(product: Formula, x: torch.Tensor, y: torch.Tensor, b: torch.Te
     return gradient
 
 
+def scipy_peer(formula: Callable[..., np.ndarray], data: Data) -> Contenders:
+    return {"SciPy": partial(formula, *(array.numpy() for array in data))}
+
+
 def scipy_gaussian(x: np.ndarray, y: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.exp(cdist(x, y, "sqeuclidean") * (-3.0 / x.shape[1])) @ b
+
+
+def scipy_logsumexp(x: np.ndarray, y: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return scipy_sum_of_exponentials(cdist(x, y, "sqeuclidean") * -10.0, axis=1, keepdims=True)
 
 
 def neighbor_peers(data: Data, count: int) -> Contenders:
@@ -166,6 +177,7 @@ def neighbor_peers(data: Data, count: int) -> Contenders:
         "FAISS flat": partial(_faiss, x, y, count),
         "scikit-learn brute": partial(_scikit_learn, x, y, count, "brute"),
         "scikit-learn kd-tree": partial(_scikit_learn, x, y, count, "kd_tree"),
+        "SciPy kd-tree": partial(_scipy_tree, x, y, count),
     }
 
 
@@ -180,6 +192,11 @@ def _scikit_learn(x: np.ndarray, y: np.ndarray, count: int, algorithm: str) -> n
     search = NearestNeighbors(n_neighbors=count, algorithm=algorithm, n_jobs=-1).fit(y)
     distances, _ = search.kneighbors(x)
     return distances**2 if count > 1 else distances[:, 0] ** 2
+
+
+def _scipy_tree(x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    distances, _ = cKDTree(y).query(x, k=count, workers=-1)
+    return distances**2
 
 
 def in_float64(formula: Formula, x: torch.Tensor, *others: torch.Tensor) -> Any:
