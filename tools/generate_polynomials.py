@@ -9,6 +9,7 @@ others are fitted again each time, so that they make up for the rounding.
 from __future__ import annotations
 
 import argparse
+import functools
 import struct
 import textwrap
 from collections.abc import Callable
@@ -125,25 +126,84 @@ DOUBLE_ROWS = (
 POINTS_PER_COEFFICIENT = 6
 
 
-def fitted(row: Row, bits: int) -> tuple[list[float], float]:
-    """The rounded coefficients, and the largest relative error that they leave."""
+def weighted_samples(row: Row, bits: int) -> tuple[list[list[mp.mpf]], list[mp.mpf]]:
+    """The powers of x and g(x), both times the weight, at one point per equal angle.
+
+    Least squares there is within a small factor of the best maximum norm.
+    """
     which = 0 if bits == 32 else 1
     low, high = (mp.mpf(end) for end in row.intervals[which])
     count = row.degrees[which] + 1
     points = POINTS_PER_COEFFICIENT * count
-    # Least squares with one point per equal angle is within a small factor of the best maximum norm.
     angles = [mp.pi * (i + mp.mpf(1) / 2) / points for i in range(points)]
     x = [low + (high - low) * (1 - mp.cos(angle)) / 2 for angle in angles]
     weights = [row.weight(at) for at in x]
-    exact = [w * row.g(at) for at, w in zip(x, weights, strict=True)]
     columns = [[w * at**k for at, w in zip(x, weights, strict=True)] for k in range(count)]
+    return columns, [w * row.g(at) for at, w in zip(x, weights, strict=True)]
+
+
+def fitted(row: Row, bits: int) -> tuple[list[float], float]:
+    """The rounded coefficients, and the largest relative error that they leave."""
+    columns, rest = weighted_samples(row, bits)
     rounded: list[float] = []
-    rest = exact
-    for k in range(count):
+    for k in range(len(columns)):
         leading = _least_squares(columns[k:], rest)[0]
         rounded.append(_rounded(leading, bits))
         rest = [r - rounded[k] * c for r, c in zip(rest, columns[k], strict=True)]
     return rounded, float(max(map(abs, rest)))
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """2^(k / steps) for k = 0, 1, ... in one format, and the polynomials that go on from there.
+
+    Both are relative to ``level``, the constant term of the best polynomial of one degree more, which the table absorbs
+    and which rounds to 1 itself: powers of integers stay exact.
+    """
+
+    name: str
+    bits: int
+    steps: int
+    interval: tuple[float, float]  # of the polynomials, in steps
+    degree: int
+
+    @functools.cached_property
+    def level(self) -> mp.mpf:
+        power = self._row("", "", LN2, lambda x: mp.mpf(2) ** x, lambda x: mp.mpf(2) ** -x, self.degree + 1)
+        return _least_squares(*weighted_samples(power, self.bits))[0]
+
+    def powers(self) -> list[float]:
+        exact = (self.level * mp.mpf(2) ** (mp.mpf(k) / self.steps) for k in range(self.steps))
+        return [_rounded(value, self.bits) for value in exact]
+
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(self._series(base, rate) for base, rate in (("exp2", LN2), ("exp", mp.mpf(1))))
+
+    def _series(self, base: str, rate: mp.mpf) -> Row:
+        """(exp(rate x) / level - 1) / x."""
+        name, doc = (
+            f"{base}_{self.name}_polynomial",
+            f"{base} x = (1 + x P(x)) level, within 1/{self.steps} of exp2",
+        )
+        return self._row(
+            name,
+            doc,
+            rate,
+            lambda x: (mp.exp(rate * x) / self.level - 1) / x,
+            lambda x: abs(x) * mp.exp(-rate * x) * self.level,
+            self.degree,
+        )
+
+    def _row(self, name: str, doc: str, rate: mp.mpf, g: Function, weight: Function, degree: int) -> Row:
+        low, high = (end * LN2 / (rate * self.steps) for end in self.interval)
+        return Row(name, doc, g, weight, ((low, high), (low, high)), (degree, degree))
+
+
+STEP_TABLES = (
+    StepTable("step", 32, 32, (0, 1), 1),
+    StepTable("step", 64, 16, (0, 1), 5),
+    StepTable("eighth", 32, 8, (-0.5, 0.5), 2),
+)
 
 
 def _least_squares(columns: list[list[mp.mpf]], target: list[mp.mpf]) -> mp.matrix:
@@ -165,17 +225,28 @@ def printed(value: float, bits: int) -> str:
     )
 
 
+def array(name: str, values: list[float], bits: int, real: str = "REAL") -> list[str]:
+    text = ", ".join(printed(value, bits) for value in values)
+    text = textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ")
+    return [f"constexpr {real} {name}[] = {{", f"{text}}};"]
+
+
 def table(rows: tuple[Row, ...], bits: int, real: str = "REAL") -> list[str]:
     lines = []
     for row in rows:
         coefficients, error = fitted(row, bits)
-        text = ", ".join(printed(c, bits) for c in coefficients)
-        text = textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ")
-        lines += [
-            f"// {row.doc}: 2^{mp.nstr(mp.log(error, 2), 3)}",
-            f"constexpr {real} {row.name}[] = {{",
-            f"{text}}};",
-        ]
+        lines.append(f"// {row.doc}: 2^{mp.nstr(mp.log(error, 2), 3)}")
+        lines += array(row.name, coefficients, bits, real)
+    return lines
+
+
+def step_tables(bits: int) -> list[str]:
+    lines = []
+    for steps in STEP_TABLES:
+        if steps.bits == bits:
+            lines.append(f"// level 2^(k / {steps.steps}), level - 1 = {mp.nstr(steps.level - 1, 3)}")
+            lines += array(f"{steps.name}_powers", steps.powers(), bits)
+            lines += table(steps.rows(), bits)
     return lines
 
 
@@ -191,8 +262,10 @@ def header() -> str:
             "namespace symbolic_matrices {",
             "#if REAL_BITS == 32",
             *table(ROWS, 32),
+            *step_tables(32),
             "#else",
             *table(ROWS, 64),
+            *step_tables(64),
             "#endif",
             *table(DOUBLE_ROWS, 64, "double"),
             "}  // namespace symbolic_matrices",

@@ -22,20 +22,30 @@ constexpr REAL ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058
 #endif
 
 // ---------------------------------------------------------------------------------------------------------------------
-// exp and exp2: x = n + r in units of log 2, a polynomial in |r| <= 1/2, times 2^n.
+// exp and exp2: x = n + k / steps + r in units of log 2, where 2^(k / steps) comes from a table in registers, 2^r from a
+// polynomial. A table halves the polynomials, whose multiply-adds are what keeps the inner loops busy. Without
+// instructions to look one up, steps = 1.
 
 #ifdef SM_AVX512
-SM_INLINE Vec nearest_integer(Vec x) {
-    Vec n;
-    asm("vrndscale" SM_SUFFIX " $8, %1, %0" : "=v"(n) : "v"(x));
-    return n;
-}
-SM_INLINE Vec fraction_to_nearest(Vec x) {  // x - nearest_integer(x), and 0 at infinity
+constexpr int steps = sizeof(step_powers) / sizeof(REAL);  // two registers
+constexpr REAL step_shift = rounding_shift / steps;        // adding it rounds to steps, and leaves k in the lowest bits
+
+SM_INLINE Vec fraction_of_step(Vec x) {  // x minus the next step below; 0 at infinity
+    static_assert(steps == (REAL_BITS == 32 ? 32 : 16), "the digits in the instruction");
     Vec r;
-    asm("vreduce" SM_SUFFIX " $8, %1, %0" : "=v"(r) : "v"(x));
+    asm("vreduce" SM_SUFFIX " %2, %1, %0" : "=v"(r) : "v"(x), "i"((REAL_BITS == 32 ? 5 : 4) << 4 | 9));
     return r;
 }
-SM_INLINE Vec times_power_of_2(Vec x, Vec n) {  // x 2^n, right for any n, infinite ones included
+SM_INLINE Vec shifted_down(Vec x) {  // x + step_shift, rounded down
+    Vec y;
+    asm("vadd" SM_SUFFIX " %{rd-sae%}, %2, %1, %0" : "=v"(y) : "v"(x), "v"(splat(step_shift)));
+    return y;
+}
+SM_INLINE Vec step_power(Vec shifted) {
+    asm("vpermi2" SM_SUFFIX " %2, %1, %0" : "+v"(shifted) : "v"(load(step_powers)), "v"(load(step_powers + lanes)));
+    return shifted;
+}
+SM_INLINE Vec times_power_of_2(Vec x, Vec n) {  // x 2^floor(n), right for any n, infinite ones included
     Vec y;
     asm("vscalef" SM_SUFFIX " %2, %1, %0" : "=v"(y) : "v"(x), "v"(n));
     return y;
@@ -47,27 +57,60 @@ SM_INLINE Vec bounded_by_1(Vec x) {  // the sign of x times min(|x|, 1), where N
 }
 
 SM_FUNCTION Vec exp2(Vec x) {
-    const Vec r = fraction_to_nearest(x);
-    return times_power_of_2(polynomial(exp2_polynomial, r) * r + REAL(1), x - r);
+    const Vec r = fraction_of_step(x), power = step_power(shifted_down(x));
+    return times_power_of_2(polynomial(exp2_step_polynomial, r) * (r * power) + power, x);
 }
 
 SM_FUNCTION Vec exp(Vec x) {
-    const Vec n = nearest_integer(x * log2_e);
+    const Vec shifted = shifted_down(x * log2_e), n = shifted - step_shift, power = step_power(shifted);
     // Out of range, r means nothing and n alone decides: r only has to stay finite.
     const Vec r = bounded_by_1((x - n * ln2_high) - n * ln2_low);
-    return times_power_of_2((polynomial(exp_polynomial, r) * r + REAL(1)) * r + REAL(1), n);
+    return times_power_of_2(polynomial(exp_step_polynomial, r) * (r * power) + power, n);
 }
 #else
-// x 2^n where shifted = n + rounding_shift + 2 bias: in two factors, as 2^n alone may be out of range.
+// 2^n where shifted = n + rounding_shift + 2 bias: in two factors, as 2^n alone may be out of range.
+struct PowerOf2 {
+    Bits half, rest;
+};
+SM_INLINE PowerOf2 power_of_2(Bits n, int place) {  // the lowest bit of n has this place
+    const Bits half = (n << (mantissa_bits - place - 1)) & bits_of(splat(infinity()));
+    return {half, (n << (mantissa_bits - place)) - half};
+}
 SM_INLINE Vec times_shifted_power_of_2(Vec x, Vec shifted) {
-    const Bits n = bits_of(shifted);
-    const Bits half = (n << (mantissa_bits - 1)) & bits_of(splat(infinity()));
-    return x * vec_of(half) * vec_of((n << mantissa_bits) - half);
+    const PowerOf2 power = power_of_2(bits_of(shifted), 0);
+    return x * vec_of(power.half) * vec_of(power.rest);
 }
 SM_INLINE Vec times_power_of_2(Vec x, Vec n) {  // for |n| < 2 bias
     return times_shifted_power_of_2(x, n + (rounding_shift + 2 * exponent_bias));
 }
 
+#if defined(__AVX2__) && REAL_BITS == 32
+constexpr REAL eighth_shift = rounding_shift / 8 + 2 * exponent_bias;
+
+// (1 + P(r) r) 2^(n + k / 8), where shifted = n + k / 8 + eighth_shift. The exponents of the powers in the table are 0, and
+// the bits of k are taken off them, so that they are added to those of n as integers.
+template <int count>
+SM_INLINE Vec from_eighths(const REAL (&coefficients)[count], Vec r, Vec shifted) {
+    const Bits table = bits_of(load(eighth_powers)) - bits_of(splat(1)) - (lane_numbers() << (mantissa_bits - 3));
+    Bits step;
+    asm("vpermps %1, %2, %0" : "=x"(step) : "x"(table), "x"(shifted));
+    const PowerOf2 power = power_of_2(bits_of(shifted), 3);
+    const Vec scale = vec_of(step + power.rest);
+    return (polynomial(coefficients, r) * (r * scale) + scale) * vec_of(power.half);
+}
+
+SM_FUNCTION Vec exp2(Vec x) {
+    x = limit(x, exp2_lowest, exp2_highest);
+    const Vec shifted = x + eighth_shift;
+    return from_eighths(exp2_eighth_polynomial, x - (shifted - eighth_shift), shifted);
+}
+
+SM_FUNCTION Vec exp(Vec x) {
+    x = limit(x, exp_lowest, exp_highest);
+    const Vec shifted = x * log2_e + eighth_shift, n = shifted - eighth_shift;
+    return from_eighths(exp_eighth_polynomial, (x - n * ln2_high) - n * ln2_low, shifted);
+}
+#else
 SM_FUNCTION Vec exp2(Vec x) {
     x = limit(x, exp2_lowest, exp2_highest);
     const Vec shifted = x + (rounding_shift + 2 * exponent_bias);
@@ -82,6 +125,7 @@ SM_FUNCTION Vec exp(Vec x) {
     const Vec r = (x - n * ln2_high) - n * ln2_low;
     return times_shifted_power_of_2((polynomial(exp_polynomial, r) * r + REAL(1)) * r + REAL(1), shifted);
 }
+#endif
 #endif
 
 // The exponential before its last roundings, for functions that go on from it.
