@@ -254,7 +254,7 @@ def columns_at_once(plan: Plan) -> int:
     return next((n for n in (8, 4, 2) if n * text <= MOST_INLINED and 2 * n * held <= MOST_COMPONENTS), 1)
 
 
-def _definitions(plan: Plan) -> list[str]:
+def definitions(plan: Plan, header: str) -> list[str]:
     """What the headers want to know: the number format, and how far they may repeat the text of a pair."""
     real, most_columns = plan.real, columns_at_once(plan)
     lines = [f"#define REAL {real.spelling}", f"#define REAL_BITS {8 * real.itemsize}"]
@@ -262,7 +262,7 @@ def _definitions(plan: Plan) -> list[str]:
         lines.append(f"#define SM_MOST_COLUMNS {most_columns}")
     if inlined_functions(plan.formula) > MOST_INLINED:
         lines.append("#define SM_LONG_FORMULA")
-    return [*lines, '#include "reduce.hpp"']
+    return [*lines, f'#include "{header}"']
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def print_kernel(plan: Plan) -> PrintedKernel:
     """The whole text that is compiled for a plan. Equal plans print equal texts."""
     reduction = plan.reduction.spelling("Formula::dim")
     title = f"// {plan.reduction.name} over j of  {print_formula(plan.formula)}"
-    body = "\n".join((title, *_definitions(plan), "", print_struct(plan.formula), ""))
+    body = "\n".join((title, *definitions(plan, "reduce.hpp"), "", print_struct(plan.formula), ""))
     digest = hashlib.sha256(f"{body}{reduction}".encode()).hexdigest()[:16]
     name = f"{plan.reduction.name}_{digest}"
     return PrintedKernel(f"{body}\nSM_KERNEL({name}, Formula, {reduction})\n", name)

@@ -20,7 +20,8 @@ from ..printing import print_kernel
 from ..problems import Problem
 from ..reductions import Kind
 from ..sparsity import BlockRanges
-from . import threads
+from . import search, threads
+from .arguments import Arguments, Input
 from .task_tables import TaskTable, make_table
 
 ROW_BLOCK = 512  # rows of a task: enough to pay for staging the columns, few enough to balance the threads
@@ -80,27 +81,7 @@ class CpuKernel:
     native: NativeKernel
     kinds: tuple[Kind, ...]
     output_shape: tuple[int, ...]
-
-
-class Input(NamedTuple):
-    """Where a variable lies; strides count elements."""
-
-    array: Array  # kept alive
-    pointer: int
-    stride: int  # from one row or column to the next
-    batch_strides: list[int]  # one per batch dimension, 0 where it is broadcast
-
-
-class Arguments(NamedTuple):
-    """What a kernel runs on: sizes, inputs in the order of the formula's variables, addresses of the outputs."""
-
-    rows: int
-    columns: int
-    batch_shape: tuple[int, ...]
-    inputs: list[Input]
-    values: int | None
-    indices: int | None
-    ranges: BlockRanges | None = None
+    search: search.TreeSearch | None = None  # what does the same for large problems, where there is one
 
 
 class Split(NamedTuple):
@@ -154,7 +135,7 @@ def compile(plan: Plan) -> CpuKernel:
     """Print, compile and load the kernel of a plan."""
     printed = print_kernel(plan)
     native = load_kernel(printed.source, printed.kernel_name)
-    return CpuKernel(native, plan.reduction.kinds, plan.output_shape)
+    return CpuKernel(native, plan.reduction.kinds, plan.output_shape, search.find(plan))
 
 
 def load_kernel(source: str, name: str) -> NativeKernel:
@@ -249,7 +230,10 @@ def launch(kernel: CpuKernel, problem: Problem) -> tuple[Array, ...]:
     arguments = Arguments(
         problem.rows, problem.columns, problem.batch_shape, inputs, values, indices, problem.ranges
     )
-    run(kernel.native, arguments)
+    if kernel.search is not None and kernel.search.pays(arguments):
+        kernel.search.run(arguments)
+    else:
+        run(kernel.native, arguments)
     return outputs
 
 

@@ -1,0 +1,477 @@
+// Owns the search for the nearest columns through a tree of boxes, for formulas that grow with each |x_k - y_k|.
+//
+// Rows and columns are points of dimension D: what a formula keeps of them. Columns are arranged so that D-dimensional
+// boxes around ``tile_columns`` successive ones are small (a k-d tree without pointers); `lanes` successive boxes make a
+// box of the next level. Rows are arranged in the same way, a register at a time. Each register of rows descends from the
+// root to the boxes that are near, and skips those where no pair can be selected.
+//
+// The bound of a box is the formula itself, at the points of the boxes of rows and columns that are closest to each other:
+// differences, products, sums and roots round monotonically, so that the bound is exact in floating point, without margin.
+#ifndef SYMBOLIC_MATRICES_SEARCH_HPP
+#define SYMBOLIC_MATRICES_SEARCH_HPP
+
+#include "reduce.hpp"
+
+namespace symbolic_matrices {
+
+// What the host asks for; mirrored field by field by backends/search.py.
+struct Search {
+    int64 rows, columns;
+    const void* const* variables;  // [variable]
+    const int64* strides;          // [variable]: elements from one row or column to the next
+    int64 variable_count;
+    char* memory;                  // <name>_bytes of them
+    REAL* values;                  // (rows, out_dim), or null
+    int64* indices;                // (rows, out_dim), or null
+    int64* next_task;              // shared by the threads; at least `cancelled` once the host gives up
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Points, and their arrangement.
+
+template <int D>
+struct Point {
+    REAL at[D];
+    Integer number;  // of the row or column
+
+    SM_INLINE bool is_number() const {
+        bool result = true;
+        for (int k = 0; k < D; ++k) result &= at[k] == at[k];
+        return result;
+    }
+};
+
+template <int D>
+class Arrangement {
+    typedef Point<D> P;
+    static constexpr int64 most_samples = 32;
+
+    // Those for which a condition holds come first. Without branches: their outcome would be a coin toss.
+    template <class Condition>
+    SM_INLINE static P* partition(P* first, P* const stop, const Condition& holds) {
+        P* end = first;
+        for (; first < stop; ++first) {
+            const P point = *first;
+            *first = *end;
+            *end = point;
+            end += holds(point);
+        }
+        return end;
+    }
+
+    static int widest_axis(const P* first, int64 count) {
+        const int64 step = divide_up(count, most_samples);
+        int widest = 0;
+        REAL largest = -1;
+        for (int k = 0; k < D; ++k) {
+            REAL lowest = first[0].at[k], highest = lowest;
+            for (int64 i = step; i < count; i += step) {
+                lowest = first[i].at[k] < lowest ? first[i].at[k] : lowest;
+                highest = first[i].at[k] > highest ? first[i].at[k] : highest;
+            }
+            if (highest - lowest > largest) {
+                largest = highest - lowest;
+                widest = k;
+            }
+        }
+        return widest;
+    }
+
+    static REAL median(REAL a, REAL b, REAL c) {
+        const REAL low = a < b ? a : b, high = a < b ? b : a;
+        return c < low ? low : c > high ? high : c;
+    }
+
+    // Points before ``middle`` come to be no further along the axis than those behind it.
+    static void select(P* first, P* stop, P* const middle, int axis) {
+        while (stop - first > 1) {
+            const REAL pivot = median(first->at[axis], first[(stop - first) / 2].at[axis], stop[-1].at[axis]);
+            P* const lower = partition(first, stop, [=](const P& point) { return point.at[axis] < pivot; });
+            if (middle < lower) {
+                stop = lower;
+            } else if (lower > first) {
+                first = lower;
+            } else {  // the pivot is the least
+                first = partition(first, stop, [=](const P& point) { return point.at[axis] <= pivot; });
+                if (middle < first) return;
+            }
+        }
+    }
+
+    static void arrange_numbers(P* first, P* stop, int64 size) {
+        while (stop - first > size) {
+            int64 left = size;
+            while (2 * left < stop - first) left *= 2;
+            P* const middle = first + left;
+            select(first, stop, middle, widest_axis(first, stop - first));
+            arrange_numbers(middle, stop, size);
+            stop = middle;
+        }
+    }
+
+  public:
+    // Sorts points so that ``size`` successive ones are near each other; those with a NaN come last.
+    static void arrange(P* first, P* stop, int64 size) {
+        P* const numbers = partition(first, stop, [](const P& point) { return point.is_number(); });
+        arrange_numbers(first, numbers, size);
+    }
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Selections of columns that come in any order.
+
+template <class Reduction>
+struct AnyOrder;
+
+template <int K, Outputs outputs>
+struct AnyOrder<Smallest<K, 1, outputs>> {
+    typedef Smallest<K, 1, outputs, false> type;
+};
+
+// The least (or greatest) value, the first of the columns that reach it; NaN wins over numbers.
+template <Order order>
+struct ExtremumInAnyOrder {
+    typedef Comparison<order> Compare;
+    static constexpr int out_dim = 1;
+    static constexpr bool is_won_by_nan = true;
+
+    struct State {
+        Vec value, threshold[1];  // the threshold refuses what is worse than the value: it is the next number
+        Bits index;
+    };
+
+    typedef State& Tile;
+
+    template <int C>
+    struct Output : Values<1, C> {
+        State& state;
+        SM_INLINE explicit Output(State& state) : state(state) {}
+
+        template <class Columns>
+        SM_INLINE void take(const Columns& columns) {
+            Flags hits{};
+            SM_UNROLL for (int c = 0; c < C; ++c) hits |= Compare::may_beat(this->value[0].part[c], state.threshold[0]);
+            if (!any(hits)) return;
+            SM_UNROLL for (int c = 0; c < C; ++c) {
+                const Vec value = this->value[0].part[c], held = state.value;
+                const Bits index = splat_bits(columns[c]);
+                const Mask wins = Compare::beats(value, held) | ((value != value) & (held == held));
+                const Mask ties = (value == held) | ((value != value) & (held != held));
+                const Mask better = wins | (ties & (index < state.index)) | (state.index < 0);
+                state.value = better ? value : held;
+                state.index = better ? index : state.index;
+            }
+            const Bits key = ordered(state.value), next = Compare::smallest ? key + 1 : key - 1;
+            state.threshold[0] = state.value == state.value ? from_ordered(next) : state.value;
+        }
+    };
+
+    static void identity(State& state) {
+        state.value = state.threshold[0] = splat(not_a_number());
+        state.index = splat_bits(-1);
+    }
+    template <class Writer>
+    static void finish(const State& state, const Writer& writer) {
+        writer.value(0, state.index < 0 ? splat(Compare::worst()) : state.value);
+        writer.index(0, state.index);
+    }
+};
+
+template <Order order, Outputs outputs>
+struct AnyOrder<Extremum<1, order, outputs>> {
+    typedef ExtremumInAnyOrder<order> type;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The search.
+
+template <class Formula, class Reduction>
+class TreeSearch {
+    typedef typename AnyOrder<Reduction>::type Selection;
+    typedef typename Selection::State State;
+    typedef typename Selection::Compare Compare;
+    static constexpr int D = Formula::row_dim;
+    static_assert(Formula::column_dim == D, "rows and columns must be points of one space");
+    typedef symbolic_matrices::Point<D> Point;
+    static_assert(sizeof(Point) == (D + 1) * sizeof(REAL), "columns are read as arrays of numbers");
+    static constexpr int C = columns_at_once;
+    static constexpr int tile_columns = 32;
+    static constexpr int most_levels = 24;
+    static constexpr int64 task_packets = 8;  // registers of rows of a task
+
+    // Of `lanes` nodes of a level.
+    struct Boxes {
+        Vec lowest[D], highest[D];
+    };
+
+    // Where things are in the host's memory.
+    struct Layout {
+        int64 bytes = 0, rows, columns, levels = 0;
+        int64 boxes[most_levels], nodes[most_levels];  // [level], from tiles to the root
+
+        int64 take(int64 size) {
+            const int64 start = bytes;
+            bytes += Workspace::padded(size);
+            return start;
+        }
+        explicit Layout(const Search& search) {
+            columns = take(search.columns * sizeof(Point));
+            rows = take(search.rows * sizeof(Point));
+            int64 count = divide_up(search.columns, tile_columns);
+            do {
+                nodes[levels] = count;
+                count = divide_up(count, lanes);
+                boxes[levels++] = take(count * sizeof(Boxes));
+            } while (count > 1);
+        }
+    };
+
+    struct Columns {
+        const Point* first;
+        SM_INLINE Integer operator[](int c) const { return first[c].number; }
+    };
+
+    const Search& search;
+    const Layout layout;
+    char* const memory;
+    REAL parameters[Formula::parameter_dim > 0 ? Formula::parameter_dim : 1];
+    bool is_monotone;
+
+    // A register of rows on its way through the tree.
+    struct Packet {
+        Vec row[D], lowest[D], highest[D];  // the box of its rows, on all the lanes
+        Integer number[lanes];
+        Vec threshold;  // the weakest of its rows'
+        State state;
+    };
+
+    explicit TreeSearch(const Search& search)
+        : search(search), layout(search), memory(search.memory + (64 - uint64(search.memory) % 64) % 64) {
+        Formula::template parameter<REAL>(read(0), parameters);
+        is_monotone = Formula::is_monotone(parameters);
+    }
+
+    Reader read(int64 position) const {
+        return Reader{reinterpret_cast<const REAL* const*>(search.variables), search.strides, position};
+    }
+    template <class T>
+    T* at(int64 offset) const {
+        return reinterpret_cast<T*>(memory + offset);
+    }
+    Point* columns() const { return at<Point>(layout.columns); }
+    Point* rows() const { return at<Point>(layout.rows); }
+    Boxes* boxes(int64 level) const { return at<Boxes>(layout.boxes[level]); }
+
+    void arrange_rows() const {
+        for (int64 i = 0; i < search.rows; ++i) {
+            Formula::template row<REAL>(read(i), parameters, rows()[i].at);
+            rows()[i].number = Integer(i);
+        }
+        Arrangement<D>::arrange(rows(), rows() + search.rows, lanes);
+    }
+
+    void arrange_columns() const {
+        for (int64 j = 0; j < search.columns; ++j) {
+            Formula::template column<REAL>(read(j), parameters, columns()[j].at);
+            columns()[j].number = Integer(j);
+        }
+        Arrangement<D>::arrange(columns(), columns() + search.columns, tile_columns);
+        for (int64 tile = 0; tile < layout.nodes[0]; ++tile) enclose_tile(tile);
+        for (int64 level = 1; level < layout.levels; ++level)
+            for (int64 node = 0; node < layout.nodes[level]; ++node) enclose_nodes(level, node);
+    }
+
+    void enclose_tile(int64 tile) const {
+        Boxes& box = boxes(0)[tile / lanes];
+        const int lane = tile % lanes;
+        const int64 first = tile * tile_columns, stop = least(first + tile_columns, search.columns);
+        // A NaN that wins must be met by all the rows, wherever they are.
+        bool is_everywhere = false;
+        for (int64 j = first; j < stop; ++j) is_everywhere |= Selection::is_won_by_nan && !columns()[j].is_number();
+        for (int k = 0; k < D; ++k) {
+            REAL lowest = infinity(), highest = -infinity();
+            for (int64 j = first; j < stop; ++j) {
+                const Point& point = columns()[j];
+                if (!point.is_number()) continue;
+                lowest = point.at[k] < lowest ? point.at[k] : lowest;
+                highest = point.at[k] > highest ? point.at[k] : highest;
+            }
+            set_lane(box.lowest[k], lane, is_everywhere ? -infinity() : lowest);
+            set_lane(box.highest[k], lane, is_everywhere ? infinity() : highest);
+        }
+    }
+
+    void enclose_nodes(int64 level, int64 node) const {
+        Boxes& box = boxes(level)[node / lanes];
+        const Boxes& inner = boxes(level - 1)[node];
+        const int64 count = least(lanes, layout.nodes[level - 1] - node * lanes);
+        for (int k = 0; k < D; ++k) {
+            REAL lowest = infinity(), highest = -infinity();
+            for (int l = 0; l < count; ++l) {
+                lowest = inner.lowest[k][l] < lowest ? inner.lowest[k][l] : lowest;
+                highest = inner.highest[k][l] > highest ? inner.highest[k][l] : highest;
+            }
+            set_lane(box.lowest[k], node % lanes, lowest);
+            set_lane(box.highest[k], node % lanes, highest);
+        }
+    }
+
+    // The formula lane by lane.
+    SM_INLINE Vec evaluate(const Vec* row, const Vec* column) const {
+        Values<1, 1> output;
+        Formula::template pair<Pack<1>>(RowView<1>{row}, RowView<1>{column}, ParameterView<1>{parameters}, output);
+        return output.value[0].part[0];
+    }
+
+    // The bounds of the pairs of a packet with each of `lanes` boxes.
+    SM_INLINE Vec bounds(const Packet& packet, const Boxes& box) const {
+        Vec row[D], column[D];
+        for (int k = 0; k < D; ++k) {
+            row[k] = smaller(packet.highest[k], larger(packet.lowest[k], box.lowest[k]));
+            column[k] = smaller(box.highest[k], larger(packet.lowest[k], box.lowest[k]));
+        }
+        return evaluate(row, column);
+    }
+
+    // Whether some row of a packet may select a column in a box.
+    SM_INLINE bool may_select(const Packet& packet, const Boxes& box, int lane) const {
+        Vec column[D];
+        for (int k = 0; k < D; ++k)
+            column[k] = smaller(splat(box.highest[k][lane]), larger(splat(box.lowest[k][lane]), packet.row[k]));
+        return any(Compare::may_beat(evaluate(packet.row, column), packet.state.threshold[0]));
+    }
+
+    template <int width>
+    SM_INLINE void absorb_columns(Packet& packet, const Point* column) const {
+        typename Selection::Tile tile(packet.state);
+        typename Selection::template Output<width> output(tile);
+        Formula::template pair<Pack<width>>(RowView<width>{packet.row}, ColumnView<width, D + 1>{column->at},
+                                            ParameterView<width>{parameters}, output);
+        output.take(Columns{column});
+    }
+
+    void sweep_tile(Packet& packet, int64 tile) const {
+        int64 j = tile * tile_columns;
+        const int64 stop = least(j + tile_columns, search.columns);
+        for (; j + C <= stop; j += C) absorb_columns<C>(packet, columns() + j);
+        for (; j < stop; ++j) absorb_columns<1>(packet, columns() + j);
+        packet.threshold = weakest(packet.state.threshold[0]);
+    }
+
+    SM_INLINE static Vec weakest(Vec thresholds) {
+        REAL result = thresholds[0];
+        SM_UNROLL for (int l = 1; l < lanes; ++l) {
+            const REAL other = thresholds[l];
+            const bool is_weaker = Compare::smallest ? other > result : other < result;
+            result = is_weaker || other != other ? other : result;
+        }
+        return splat(result);
+    }
+
+    SM_INLINE static int nearest_lane(Vec bound, unsigned open) {
+        int nearest = __builtin_ctz(open);
+        for (unsigned rest = open & (open - 1); rest; rest &= rest - 1) {
+            const int l = __builtin_ctz(rest);
+            nearest = Compare::smallest ? bound[l] < bound[nearest] ? l : nearest : bound[l] > bound[nearest] ? l : nearest;
+        }
+        return nearest;
+    }
+
+    // The nodes of a block of a level: the nearest one first, so that the others are refused soon.
+    void descend(Packet& packet, int64 level, int64 block) const {
+        const Boxes& box = boxes(level)[block];
+        const Vec bound = bounds(packet, box);
+        const int64 count = least(lanes, layout.nodes[level] - block * lanes);
+        unsigned open = unsigned((uint64(1) << count) - 1);
+        if (is_monotone) open &= lane_bits(Compare::may_beat(bound, packet.threshold));
+        for (bool is_first = true; open; is_first = false) {
+            const int lane = is_first ? nearest_lane(bound, open) : __builtin_ctz(open);
+            open &= ~(1u << lane);
+            if (level > 0)
+                descend(packet, level - 1, block * lanes + lane);
+            else if (!is_monotone || may_select(packet, box, lane))
+                sweep_tile(packet, block * lanes + lane);
+            else
+                continue;
+            if (is_monotone) open &= lane_bits(Compare::may_beat(bound, packet.threshold));
+        }
+    }
+
+    // Stores the lanes of a finished packet where their rows were.
+    struct Writer {
+        const Search& search;
+        const Integer* number;
+        int64 valid;
+        void value(int k, Vec x) const {
+            if (search.values) write(search.values, k, x);
+        }
+        void index(int k, Bits x) const {
+            if (search.indices) write(search.indices, k, x);
+        }
+        template <class Number, class Register>
+        SM_INLINE void write(Number* output, int k, Register x) const {
+            for (int l = 0; l < lanes && l < valid; ++l) output[int64(number[l]) * Selection::out_dim + k] = x[l];
+        }
+    };
+
+    void search_packet(int64 first) const {
+        Packet packet;
+        const int64 valid = least(lanes, search.rows - first);
+        for (int k = 0; k < D; ++k) {
+            REAL lowest = infinity(), highest = -infinity();
+            for (int l = 0; l < lanes; ++l) {
+                const Point& point = rows()[first + least(l, valid - 1)];
+                set_lane(packet.row[k], l, point.at[k]);
+                packet.number[l] = point.number;
+                if (!point.is_number()) continue;
+                lowest = point.at[k] < lowest ? point.at[k] : lowest;
+                highest = point.at[k] > highest ? point.at[k] : highest;
+            }
+            packet.lowest[k] = splat(lowest);
+            packet.highest[k] = splat(highest);
+        }
+        Selection::identity(packet.state);
+        packet.threshold = weakest(packet.state.threshold[0]);
+        descend(packet, layout.levels - 1, 0);
+        Selection::finish(packet.state, Writer{search, packet.number, valid});
+    }
+
+  public:
+    static int64 bytes(const Search& search) { return Layout(search).bytes + 64; }
+
+    // Two tasks: the columns, with their tree, and the rows.
+    static int arrange(const Search& search) {
+        const TreeSearch tree(search);
+        for (;;) {
+            const int64 task = __atomic_fetch_add(search.next_task, 1, __ATOMIC_RELAXED);
+            if (task >= cancelled) return interrupted;
+            if (task >= 2) return finished;
+            task == 0 ? tree.arrange_columns() : tree.arrange_rows();
+        }
+    }
+
+    static int run(const Search& search) {
+        const TreeSearch tree(search);
+        for (;;) {
+            const int64 task = __atomic_fetch_add(search.next_task, 1, __ATOMIC_RELAXED);
+            if (task >= cancelled) return interrupted;
+            const int64 first = task * task_packets * lanes;
+            if (first >= search.rows) return finished;
+            for (int64 row = first; row < least(first + task_packets * lanes, search.rows); row += lanes)
+                tree.search_packet(row);
+        }
+    }
+};
+
+}  // namespace symbolic_matrices
+
+// Instantiates the search for a formula and a reduction, under plain C names.
+#define SM_SEARCH(name, formula, ...)                                                                            \
+    typedef symbolic_matrices::TreeSearch<formula, __VA_ARGS__> name##_search;                                   \
+    SM_EXPORT symbolic_matrices::int64 name##_bytes(const symbolic_matrices::Search* search) {                   \
+        return name##_search::bytes(*search);                                                                    \
+    }                                                                                                            \
+    SM_EXPORT int name##_arrange(const symbolic_matrices::Search* search) { return name##_search::arrange(*search); } \
+    SM_EXPORT int name##_run(const symbolic_matrices::Search* search) { return name##_search::run(*search); }
+
+#endif
