@@ -1,4 +1,4 @@
-"""Fixtures of all the tests of the package, and the option that adds a backend to those that visit them all."""
+"""Fixtures of all the tests of the package, and the option that runs them on another backend than the CPU's."""
 
 from __future__ import annotations
 
@@ -9,21 +9,38 @@ from matrix_testing import BACKENDS, DTYPES
 
 from symbolic_matrices import execution
 
-MORE_BACKENDS = {emulated.NAME: emulated, copied.NAME: copied}
+IN_PLACE_OF_CPU = {emulated.NAME: emulated, copied.NAME: copied}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--backend", action="append", default=[], choices=list(MORE_BACKENDS),
-        help="visit this backend too: kernels for GPUs, in an emulator, or on a GPU with copies of the arrays",
+        "--backend", choices=list(IN_PLACE_OF_CPU),
+        help="run everything on this backend in place of the CPU's: kernels for GPUs, in an emulator, or on a GPU with "
+        "copies of the arrays",
     )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cpu_only: tests what no other backend has; skipped with --backend")
+    chosen = config.getoption("--backend", default=None)
+    if chosen is not None:
+        execution.BACKENDS["cpu"] = execution.BACKENDS[chosen] = IN_PLACE_OF_CPU[chosen]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--backend")
-        execution.BACKENDS.update((name, MORE_BACKENDS[name]) for name in chosen)
-        metafunc.parametrize("backend", (*BACKENDS, *chosen))
+        names = [name if name != "cpu" or chosen is None else chosen for name in BACKENDS]
+        metafunc.parametrize("backend", names)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = config.getoption("--backend")
+    for item in items:
+        if chosen is not None and item.get_closest_marker("cpu_only"):
+            item.add_marker(
+                pytest.mark.skip(reason=f"not for {chosen}: tests what only the CPU's backend has")
+            )
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ class KernelReport:
     registers : of a thread.
     spill_bytes : written to local memory because registers ran out, counted by the instructions that do it.
     local_bytes : of a thread, in memory outside of the registers.
-    instructions_per_pair : of the inner loop, on its shortest path: without the rare insertions of a selection.
+    instructions_per_pair : of the inner loop, on its shortest path: without the rare insertions of a selection. In high
+        dimension, the inner loop is that of the products, without the rest of the formula.
     """
 
     registers: int
@@ -46,8 +47,8 @@ def inspect_kernel(text: CudaText, arch: str) -> KernelReport:
     name = text.printed.kernel_name
     code = _Code(disassemble(cubin), name)
     registers, local_bytes = _resources(cubin, name)
-    pairs = text.tiling.rows * text.tiling.columns
-    return KernelReport(registers, code.spill_bytes(), local_bytes, code.inner_loop_length(pairs) / pairs)
+    length = code.inner_loop_length(text.work_of_inner_loop)
+    return KernelReport(registers, code.spill_bytes(), local_bytes, length / text.pairs_of_inner_loop)
 
 
 class _Code:
@@ -75,10 +76,11 @@ class _Code:
         stores = (text for text in self.instructions if re.search(r"\bSTL\b", text))
         return sum(next((size for width, size in widths.items() if width in text), 4) for text in stores)
 
-    def inner_loop_length(self, pairs: int) -> int:
-        """The length of the innermost loop that computes most, on its shortest path.
+    def inner_loop_length(self, least_work: int) -> int:
+        """The length of the innermost loop that computes most per instruction, on its shortest path.
 
-        Candidates do at least a multiplication or an addition per pair. Columns that are left over have a loop too.
+        Candidates do that many multiplications or additions, one per pair at least: columns that are left over have a
+        loop too.
         """
         work_before = [0]
         for text in self.instructions:
@@ -87,13 +89,13 @@ class _Code:
         def work(loop: slice) -> int:
             return work_before[loop.stop] - work_before[loop.start]
 
-        loops = [loop for loop in self._loops() if work(loop) >= pairs]
+        loops = [loop for loop in self._loops() if work(loop) >= least_work]
         innermost = [
             a for a in loops if not any(a.start <= b.start and b.stop <= a.stop for b in loops if b != a)
         ]
         if not innermost:
             raise ValueError("The kernel has no loop over pairs.")
-        loop = max(innermost, key=work)
+        loop = max(innermost, key=lambda loop: work(loop) / (loop.stop - loop.start))
         return self._shortest_path(loop.start, loop.stop - 1)
 
     def _loops(self) -> list[slice]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from .errors import ShapeError
 from .expressions import Axis, Call, Constant, Index, Node, Variable, topological
@@ -46,6 +48,7 @@ STAGES = (
           "const R& r, const C& c, const P& p, Out& out"),
 )  # fmt: skip
 _STAGE_OF = {stage.axes: stage for stage in STAGES}
+_NOTHING: Mapping[Node, Spelled] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,11 @@ class KeptValues:
     size: int
 
 
-def kept_values(formula: Node) -> dict[Stage, KeptValues]:
-    """The values that cross from one stage to a later one, or that are the result."""
+def kept_values(formula: Node, given: Collection[Node] = ()) -> dict[Stage, KeptValues]:
+    """The values that cross from one stage to a later one, or that are the result. Others compute ``given`` ones."""
     kept: dict[Stage, dict[Node, int]] = {stage: {} for stage in STAGES}
     sizes = dict.fromkeys(STAGES, 0)
-    nodes = topological(formula)
+    nodes = topological(formula, known=given)
     crossing = {a for node in nodes for a in node.arguments if a.axes != node.axes} | {formula}
     for node in nodes:
         if node in crossing and not isinstance(node, Constant):
@@ -89,10 +92,10 @@ def kept_values(formula: Node) -> dict[Stage, KeptValues]:
 class _StagePrinter:
     """Prints the statements of one stage."""
 
-    def __init__(self, stage: Stage, kept: dict[Stage, KeptValues]) -> None:
+    def __init__(self, stage: Stage, kept: dict[Stage, KeptValues], given: Mapping[Node, Spelled]) -> None:
         self.stage, self.kept = stage, kept
         self.lines: list[str] = []
-        self.names: dict[Node, Spelled] = {}
+        self.names = dict(given)
 
     def print_stage(self, nodes: list[Node], root: Node) -> list[str]:
         for node in nodes:
@@ -151,7 +154,7 @@ class _StagePrinter:
 
     def _operand(self, node: Node) -> Spelled:
         if isinstance(node, Constant):
-            return Spelled(1, f"splat<V>({_spell_number(node.value)})")
+            return Spelled(1, f"splat<V>({spell_number(node.value)})")
         if node in self.names:
             return self.names[node]
         stage = _STAGE_OF[node.axes]
@@ -169,7 +172,7 @@ class _StagePrinter:
         return Spelled(node.dim, f"read({node.index}, {{}})")
 
 
-def _spell_number(value: float) -> str:
+def spell_number(value: float) -> str:
     if math.isnan(value):
         return "not_a_number()"
     if math.isinf(value):
@@ -200,16 +203,20 @@ def _parenthesised(node: Node, depth: int) -> str:
     return f"({text})" if is_infix or text.startswith("-") else text
 
 
-def print_struct(formula: Node) -> str:
-    """The formula as a C++ struct of four stages."""
-    kept = kept_values(formula)
-    nodes = topological(formula)
+def print_struct(formula: Node, given: Mapping[Node, Spelled] = _NOTHING, more: Sequence[str] = ()) -> str:
+    """The formula as a C++ struct of four stages.
+
+    ``given`` spells the values of pairs that the loop nest computes, and ``more`` holds lines to add to the struct.
+    """
+    kept = kept_values(formula, given)
+    nodes = topological(formula, known=given)
     lines = ["struct Formula {"]
     for stage in STAGES[:-1]:
         lines.append(f"{INDENT}static constexpr int {stage.name}_dim = {kept[stage].size};")
     lines.append(f"{INDENT}static constexpr int dim = {formula.dim};")
+    lines += [INDENT + line for line in more]
     for stage in STAGES:
-        body = _StagePrinter(stage, kept).print_stage(nodes, formula)
+        body = _StagePrinter(stage, kept, given).print_stage(nodes, formula)
         lines += ["", f"{INDENT}template <{stage.template}>"]
         lines.append(f"{INDENT}SM_INLINE static void {stage.name}({stage.parameters}) {{")
         lines += [INDENT * 2 + line for line in body]

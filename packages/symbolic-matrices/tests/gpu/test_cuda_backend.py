@@ -25,6 +25,8 @@ from symbolic_matrices import (
 from symbolic_matrices.arrays import library_named
 from symbolic_matrices.backends import cuda
 from symbolic_matrices.cuda_printing import MOST_SHARED_BYTES, choose_tiling
+from symbolic_matrices.expressions import Axis, variable
+from symbolic_matrices.operations.pointwise import multiply
 
 pytestmark = emulated.needs_emulator
 
@@ -150,10 +152,16 @@ def test_running_out_of_memory_is_said_by_the_library(cupy, monkeypatch, rng):
 
 
 def test_vectors_too_large_for_shared_memory():
-    fits = MOST_SHARED_BYTES // 4 - 64
-    assert choose_tiling(formulas.plan(formulas.sqdist(fits))).tile_columns == 1
+    def tile_columns(dim: int) -> int:
+        formula = multiply(variable(0, Axis.I, 1), variable(1, Axis.J, dim))
+        return choose_tiling(formulas.plan(formula)).tile_columns
+
+    assert tile_columns(MOST_SHARED_BYTES // 4 - 64) == 1
     with pytest.raises(ShapeError, match=r"12288 and 0 numbers.*49152 bytes of shared memory"):
-        choose_tiling(formulas.plan(formulas.sqdist(MOST_SHARED_BYTES // 4)))
+        tile_columns(MOST_SHARED_BYTES // 4)
+    assert (
+        choose_tiling(formulas.plan(formulas.sqdist(100_000))).tile_columns == 64
+    )  # products take any dimension
 
 
 def test_too_many_batch_dimensions(cupy, rng):

@@ -13,6 +13,8 @@ from symbolic_matrices.backends import cuda
 from symbolic_matrices.expressions import Axis, Node, variable
 from symbolic_matrices.operations import OPERATIONS
 from symbolic_matrices.operations.indexing import concat
+from symbolic_matrices.planning import make_plan
+from symbolic_matrices.products import find_products
 from symbolic_matrices.reductions import REDUCTIONS
 
 pytestmark = emulated.needs_emulator
@@ -130,6 +132,45 @@ def test_block_ranges(name, rng):
             np.testing.assert_array_equal(got, wanted)
         else:
             assert_close(got, wanted, factor=10)
+
+
+def high_dimensional(case: str, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> LazyTensor:
+    scale, dim = np.array([1.5], x.dtype), x.shape[-1]
+    rows, columns, others = Vi(x), Vj(y), Vj(z)
+    return {
+        "distance": lambda: rows.sqdist(columns),
+        "scaled": lambda: ((rows / scale).sqdist(columns / scale) / -dim).exp() * others[:2],
+        "two products": lambda: (columns | rows) * rows.sqdist(others),
+        "vectors too": lambda: (rows.sqdist(columns) / -dim).exp() * (rows - columns),
+    }[case]()
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype", "dim"),
+    [
+        ("distance", "float32", 64),
+        ("scaled", "float32", 43),
+        ("two products", "float64", 43),
+        ("vectors too", "float32", 43),
+    ],
+)
+def test_products_in_high_dimension(case, dtype, dim, rng):
+    """Tiles of products: rows and columns that do not fill the last one, components that do not fill the last step."""
+    x, y, z = (sample(rng, (size, dim), dtype=dtype) for size in (150, 203, 203))
+    tensor = high_dimensional(case, x, y, z)
+    assert find_products(make_plan(tensor._formula, REDUCTIONS["sum"](), Axis.J, dtype))
+    for axis, name in ((0, "sum"), (1, "argmin")):
+        got, wanted = (tensor.reduction(name, axis=axis, backend=b) for b in (BACKEND, "reference"))
+        assert_close(got, wanted, "int64" if name == "argmin" else dtype, factor=2)
+
+
+def test_products_of_blocks_batches_and_cut_columns(rng):
+    x, y = sample(rng, (2, 300, 1, 40), dtype="float32"), sample(rng, (1, 1, 5000, 40), dtype="float32")
+    ranges = BlockRanges([[0, 3], [5, 290]], [1, 3], [[100, 170], [4000, 5000], [1, 2]])
+    for visited in (None, ranges):
+        tensor = (LazyTensor(x).sqdist(LazyTensor(y)) / -10).exp()
+        got, wanted = (tensor.sum(axis=2, backend=b, ranges=visited) for b in (BACKEND, "reference"))
+        assert_close(got, wanted, "float32", factor=2)
 
 
 def test_ties_nan_and_nothing():

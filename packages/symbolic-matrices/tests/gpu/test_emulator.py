@@ -108,9 +108,10 @@ from symbolic_matrices.arrays import NUMPY
 from symbolic_matrices.backends import cuda, reference
 from symbolic_matrices.problems import Problem
 rng = np.random.default_rng(0)
-for case in ("log-sum-exp, D = 3", "10 nearest, D = 3"):
-    plan = formulas.cases()[case]
-    arrays = tuple(rng.random((size, 3), "float32") for size in (150, 263))
+plans = {3: formulas.cases()["log-sum-exp, D = 3"], 2: formulas.plan(formulas.sqdist(2), "argKmin", 10),
+         40: formulas.plan(formulas.sqdist(40), "logsumexp")}
+for dim, plan in plans.items():
+    arrays = tuple(rng.random((size, dim), "float32") for size in (150, 263))
     problem = Problem(NUMPY, "float32", "cpu", arrays, 150, 263, ())
     for order in (0, 1, 2):
         got = cuda.run(cuda.compile_with(make_cupy(order, sanitize=True), plan), problem)
@@ -157,31 +158,37 @@ def test_sanitizers_see_the_end_of_shared_memory():
 BARRIER = "__syncthreads();"
 
 
-def loop_nest_without(barrier: int | None, folder: Path) -> Path:
-    """A copy of the headers where one barrier of the loop nest is missing."""
+def headers_without(header: str, barrier: int | None, folder: Path) -> Path:
+    """A copy of the headers where one barrier of a loop nest is missing."""
     for path in NATIVE_FOLDER.iterdir():
         text = path.read_text()
-        if path.name == "reduce.cuh":
+        if path.name == header:
             parts = text.split(BARRIER)
-            assert len(parts) == 5
-            separators = [BARRIER if k != barrier else "" for k in range(4)]
+            assert len(parts) == 1 + BARRIERS[header]
+            separators = [BARRIER if k != barrier else "" for k in range(len(parts) - 1)]
             text = "".join(part + separator for part, separator in zip(parts, [*separators, ""], strict=True))
         (folder / path.name).write_text(text)
     return folder
 
 
-@pytest.mark.parametrize(
-    "barrier", [None, 0, 2, 3]
-)  # without the second one, threads would read wild addresses
-def test_a_missing_barrier_of_the_loop_nest_is_noticed(barrier, tmp_path, monkeypatch):
+BARRIERS = {"reduce.cuh": 4, "products.cuh": 3}
+# Without the second one of reduce.cuh, threads would read wild addresses.
+LEFT_OUT = [("reduce.cuh", barrier) for barrier in (None, 0, 2, 3)] + [
+    ("products.cuh", b) for b in (None, 0, 1, 2)
+]
+
+
+@pytest.mark.parametrize(("header", "barrier"), LEFT_OUT)
+def test_a_missing_barrier_of_a_loop_nest_is_noticed(header, barrier, tmp_path, monkeypatch):
     """Some order of the threads then gives other results. One block takes all the problems of a batch."""
-    options = (f"--include-path={loop_nest_without(barrier, tmp_path)}",)
+    options = (f"--include-path={headers_without(header, barrier, tmp_path)}",)
     monkeypatch.setattr(cuda, "OPTIONS", options)
     monkeypatch.setattr(cuda, "MOST_GRID", (1, 1, 1))
     cuda.choose_launch.cache_clear()
-    plan = formulas.plan(multiply(formulas.sqdist(2), variable(2, Axis.PARAMETER, 1)), dtype="float64")
+    dim = 2 if header == "reduce.cuh" else 40
+    plan = formulas.plan(multiply(formulas.sqdist(dim), variable(2, Axis.PARAMETER, 1)), dtype="float64")
     rng = np.random.default_rng(0)
-    arrays = (rng.random((150, 2)), rng.random((263, 2)), rng.random((3, 1, 1)))
+    arrays = (rng.random((150, dim)), rng.random((263, dim)), rng.random((3, 1, 1)))
     problem = Problem(NUMPY, "float64", "cpu", arrays, 150, 263, (3,))
     (expected,) = reference.launch(plan, problem)
     is_right = []

@@ -8,7 +8,9 @@ from gpu import formulas
 
 from symbolic_matrices import CompilationError, Vi, Vj, explain, nvrtc
 from symbolic_matrices.cuda_printing import OPTIONS, print_cuda_kernel
+from symbolic_matrices.expressions import Axis, variable
 from symbolic_matrices.machine_code import KernelReport, inspect_kernel
+from symbolic_matrices.operations import OPERATIONS, pointwise
 from symbolic_matrices.reductions import REDUCTIONS
 
 pytestmark = pytest.mark.skipif(
@@ -87,3 +89,14 @@ def test_explanation_of_a_cuda_kernel():
     assert explanation.shared_bytes >= 128 * 4 * 4  # a tile of columns
     assert f"{explanation.registers} registers, 0 bytes spilled" in str(explanation)
     assert explanation.instructions_per_pair <= 10
+
+
+@pytest.mark.parametrize(("operation", "instructions"), [("sqdist", 2), ("dot", 1)])
+def test_products_in_high_dimension_are_register_blocked(operation, instructions):
+    """A subtraction and a multiply-add per component, or the latter alone, with a tenth of it for the loads."""
+    x, y = variable(0, Axis.I, 64), variable(1, Axis.J, 64)
+    text = print_cuda_kernel(formulas.plan(pointwise.exp(OPERATIONS[operation](x, y))))
+    found = inspect_kernel(text, "sm_90")
+    assert 64 * instructions < found.instructions_per_pair <= 64 * (instructions + 0.12)
+    assert found.registers <= 128  # four blocks of a multiprocessor
+    assert found.spill_bytes <= 64  # outside of the inner loop

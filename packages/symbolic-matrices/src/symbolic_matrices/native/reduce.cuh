@@ -9,7 +9,7 @@
 #ifndef SYMBOLIC_MATRICES_REDUCE_CUH
 #define SYMBOLIC_MATRICES_REDUCE_CUH
 
-#include "nearest.cuh"
+#include "products.cuh"
 
 namespace symbolic_matrices {
 
@@ -41,9 +41,6 @@ struct Problem {
     int64 batch_strides[SM_VARIABLES][most_batch_dims];   // elements, 0 where broadcast
 };
 
-constexpr SM_INLINE int64 divide_up(int64 a, int64 b) { return (a + b - 1) / b; }
-constexpr SM_INLINE int64 least(int64 a, int64 b) { return a < b ? a : b; }
-
 // Reads the variables at one row or column, while staging.
 struct Reader {
     const REAL* const* variables;
@@ -55,6 +52,33 @@ struct Reader {
     SM_INLINE REAL index() const { return REAL(position); }
 };
 
+// The same for row or column number `first + n`, with the pointers kept in registers and few 64-bit products.
+struct NearbyReader {
+    const REAL* variables[SM_VARIABLES];
+    const REAL* nearby[SM_VARIABLES];  // where number `first` stands
+    const int64* strides;
+    int64 first;
+    int last;  // numbers past the last one repeat it
+
+    SM_INLINE NearbyReader(const REAL* const* pointers, const int64* strides, int64 first, int last)
+        : strides(strides), first(first), last(last) {
+        SM_UNROLL for (int v = 0; v < SM_VARIABLES; ++v) {
+            variables[v] = pointers[v];
+            nearby[v] = pointers[v] + first * strides[v];
+        }
+    }
+    struct At {
+        const NearbyReader& reader;
+        int n;
+        SM_INLINE REAL operator()(int variable, int component) const {
+            return reader.nearby[variable][n * reader.strides[variable] + component];
+        }
+        SM_INLINE REAL parameter(int variable, int component) const { return reader.variables[variable][component]; }
+        SM_INLINE REAL index() const { return REAL(reader.first + n); }
+    };
+    SM_INLINE At at(int n) const { return At{*this, n < last ? n : last}; }
+};
+
 // The staged values as packs: one row, repeated for each of C columns, and C columns.
 template <int C>
 struct RowView {
@@ -62,12 +86,15 @@ struct RowView {
     SM_INLINE Pack<C> operator[](int k) const { return Pack<C>(values[k]); }
 };
 
-template <int C, int stride>
+// After the staged numbers of a column come its products with the row.
+template <int C, int stride, int dim, int product_stride>
 struct ColumnView {
-    const REAL* values;  // [c][k]
+    const REAL* values;    // [c][k]
+    const REAL* products;  // [product][...][c]
     SM_INLINE Pack<C> operator[](int k) const {
         Pack<C> result;
-        SM_UNROLL for (int c = 0; c < C; ++c) result.part[c] = values[c * stride + k];
+        SM_UNROLL for (int c = 0; c < C; ++c)
+            result.part[c] = k < dim ? values[c * stride + k] : products[(k - dim) * product_stride + c];
         return result;
     }
 };
@@ -85,26 +112,29 @@ template <class Formula, class Reduction>
 class Kernel {
     static constexpr int C = columns_at_once;
     static constexpr int R = SM_ROWS;
-    static constexpr int vector = 16 / sizeof(REAL);  // numbers that one instruction loads
     // Staged columns start where a vector does, unless they are shorter than that: 1 or 2 numbers.
     static constexpr int stride = Formula::column_dim <= 2 ? Formula::column_dim
-                                                           : (Formula::column_dim + vector - 1) / vector * vector;
+                                                           : divide_up(Formula::column_dim, vector_length) * vector_length;
     static constexpr int sum_columns = SM_TILE_COLUMNS < 64 ? SM_TILE_COLUMNS : 64;  // plain sums over more lose digits
     static constexpr int row_dim = Formula::row_dim > 0 ? Formula::row_dim : 1;
     static constexpr int parameter_dim = Formula::parameter_dim > 0 ? Formula::parameter_dim : 1;
     typedef typename Reduction::State State;
     typedef typename Reduction::Tile Tile;
+    typedef ProductTiles<typename Formula::Products> Products;
+    static constexpr bool has_products = Formula::Products::count > 0;
 
-    struct alignas(16) Shared {
+    struct alignas(16) Shared : Products::Shared {
         REAL columns[SM_TILE_COLUMNS * (stride > 0 ? stride : 1)];
         REAL parameters[parameter_dim];
         const REAL* variables[SM_VARIABLES];  // of the problem of the batch that is under way
     };
+    static_assert(R == 1 || !has_products, "a tile of products has a row per thread");
     static_assert(sizeof(Shared) <= SM_SHARED_BYTES, "the host allocates less shared memory than the kernel uses");
     static_assert(sizeof(State) <= SM_STATE_BYTES, "the host allocates less memory than the partial states need");
 
     const Problem& problem;
     Shared& shared;
+    int64 first_row = 0, stop_row = 0;  // of the task
     REAL rows[R][row_dim];
     State states[R];
 
@@ -129,12 +159,12 @@ class Kernel {
         __syncthreads();
     }
 
-    SM_INLINE int64 row_of(int64 first, int q) const { return first + q * SM_THREADS + threadIdx.x; }
+    SM_INLINE int64 row_of(int q) const { return first_row + q * SM_THREADS + threadIdx.x; }
 
     // Rows past the end repeat the last one; their results are never stored.
-    SM_INLINE void stage_rows(int64 first, int64 stop) {
+    SM_INLINE void stage_rows() {
         SM_UNROLL for (int q = 0; q < R; ++q) {
-            const Reader read{shared.variables, problem.strides, least(row_of(first, q), stop - 1)};
+            const Reader read{shared.variables, problem.strides, least(row_of(q), stop_row - 1)};
             Formula::template row<REAL>(read, shared.parameters, rows[q]);
             Reduction::identity(states[q]);
         }
@@ -147,11 +177,29 @@ class Kernel {
         }
     }
 
+    // Of the block's rows with the staged columns.
+    SM_INLINE void compute_products(int64 first, int count) {
+        if constexpr (has_products) {
+            const int64 last_row = least(stop_row - first_row, SM_THREADS) - 1;
+            Products::compute(shared, NearbyReader(shared.variables, problem.strides, first_row, int(last_row)),
+                              NearbyReader(shared.variables, problem.strides, first, count - 1));
+        }
+    }
+
     template <int width>
-    SM_INLINE void absorb_columns(Tile& tile, const REAL* row, const REAL* column, const REAL* parameters,
+    SM_INLINE auto column_view(const REAL* columns, int j) const {
+        if constexpr (has_products)
+            return ColumnView<width, stride, Formula::column_dim, Products::tile_size>{
+                columns + j * stride, shared.tiles + threadIdx.x * Products::pitch + j};
+        else
+            return ColumnView<width, stride, Formula::column_dim, 0>{columns + j * stride, nullptr};
+    }
+
+    template <int width>
+    SM_INLINE void absorb_columns(Tile& tile, const REAL* row, const REAL* columns, int j, const REAL* parameters,
                                   int64 index) const {
         typename Reduction::template Output<width> output(tile);
-        Formula::template pair<Pack<width>>(RowView<width>{row}, ColumnView<width, stride>{column},
+        Formula::template pair<Pack<width>>(RowView<width>{row}, column_view<width>(columns, j),
                                             RowView<width>{parameters}, output);
         output.absorb(index);
     }
@@ -160,12 +208,12 @@ class Kernel {
     template <int... q>
     SM_INLINE void sweep(int first, int stop, int64 first_column, Numbers<q...>) {
         Tile tiles[R] = {Tile(states[q])...};
-        const REAL* const parameters = shared.parameters;
+        const REAL *const parameters = shared.parameters, *const columns = shared.columns;
         int j = first;
         for (; j + C <= stop; j += C)
-            (absorb_columns<C>(tiles[q], rows[q], shared.columns + j * stride, parameters, first_column + j), ...);
+            (absorb_columns<C>(tiles[q], rows[q], columns, j, parameters, first_column + j), ...);
         for (; j < stop; ++j)
-            (absorb_columns<1>(tiles[q], rows[q], shared.columns + j * stride, parameters, first_column + j), ...);
+            (absorb_columns<1>(tiles[q], rows[q], columns, j, parameters, first_column + j), ...);
         (Reduction::close(states[q], tiles[q]), ...);
     }
 
@@ -174,6 +222,7 @@ class Kernel {
             const int count = int(least(SM_TILE_COLUMNS, stop - j));
             __syncthreads();  // the threads are done with the tile before
             stage_columns(j, count);
+            compute_products(j, count);
             __syncthreads();
             for (int first = 0; first < count; first += sum_columns)
                 sweep(first, int(least(first + sum_columns, count)), j, typename CountTo<R>::Result());
@@ -198,10 +247,10 @@ class Kernel {
     SM_INLINE void run_task(unsigned block, unsigned batch, unsigned split) {
         const bool is_listed = problem.tasks != nullptr;
         const Task* const task = problem.tasks + (split * problem.blocks + block);
-        const int64 first = is_listed ? task->first_row : int64(block) * (R * SM_THREADS);
-        const int64 stop = is_listed ? task->stop_row : problem.rows;
+        first_row = is_listed ? task->first_row : int64(block) * (R * SM_THREADS);
+        stop_row = is_listed ? task->stop_row : problem.rows;
         enter_batch(batch);
-        stage_rows(first, stop);
+        stage_rows();
         const int64 last = is_listed ? task->stop_interval : 1;
         for (int64 n = is_listed ? task->first_interval : 0; n < last; ++n) {
             const int64 start = is_listed ? problem.intervals[n].start : split * problem.split_columns;
@@ -209,8 +258,8 @@ class Kernel {
                                             : least(start + problem.split_columns, problem.columns));
         }
         SM_UNROLL for (int q = 0; q < R; ++q) {
-            const int64 row = row_of(first, q);
-            if (row >= stop) continue;
+            const int64 row = row_of(q);
+            if (row >= stop_row) continue;
             if (problem.column_splits > 1)
                 partial(problem, split, batch, row) = states[q];
             else
@@ -240,11 +289,11 @@ class Kernel {
 };
 
 // Instantiates the loop nest for a formula and a reduction, under plain C names. To be used inside the namespace, where
-// the functions of math.cuh hide those of CUDA. One block of a multiprocessor is enough: asked for no number, the compiler
-// spills registers for the sake of more of them.
+// the functions of math.cuh hide those of CUDA. One block of a multiprocessor is enough where SM_BLOCKS is 1: asked for
+// no number, the compiler spills registers for the sake of more of them.
 #define SM_KERNEL(name, formula, ...)                                                           \
     typedef Kernel<formula, __VA_ARGS__> name##_kernel;                                         \
-    extern "C" __global__ void __launch_bounds__(SM_THREADS, 1) name(const Problem problem) {      \
+    extern "C" __global__ void __launch_bounds__(SM_THREADS, SM_BLOCKS) name(const Problem problem) {      \
         extern __shared__ float4 shared_memory[];                                               \
         name##_kernel::run(problem, shared_memory);                                             \
     }                                                                                           \
