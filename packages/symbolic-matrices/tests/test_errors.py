@@ -23,6 +23,7 @@ from symbolic_matrices import (
     UnknownReductionError,
     Vi,
     Vj,
+    compilation,
     explain,
 )
 from symbolic_matrices.arrays import library_of
@@ -173,7 +174,7 @@ def test_backends_refuse_the_devices_of_others(chosen, device, words):
 
 
 def test_no_compiler_falls_back_with_one_warning(monkeypatch):
-    monkeypatch.setattr(execution, "find_compiler", lambda: None)
+    monkeypatch.setattr(compilation, "find_compiler", lambda: None)
     execution._has_compiler.cache_clear()
     try:
         with pytest.warns(SlowBackendWarning, match=r"pip install symbolic-matrices\[compiler\]") as caught:

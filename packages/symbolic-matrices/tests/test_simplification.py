@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from symbolic_matrices.arrays import NUMPY
 from symbolic_matrices.backends.reference import evaluate
 from symbolic_matrices.expressions import Axis, Node, constant, topological, variable
+from symbolic_matrices.formula_text import print_formula
 from symbolic_matrices.operations import pointwise as p
 from symbolic_matrices.operations import vectors as v
-from symbolic_matrices.printing import STAGES, kept_values, print_formula
+from symbolic_matrices.printing import STAGES, kept_values
 from symbolic_matrices.problems import Problem
 from symbolic_matrices.simplification import RULES, simplify
 

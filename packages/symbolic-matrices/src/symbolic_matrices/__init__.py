@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import clustering
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import deferred as _deferred  # noqa: F401  (LazyTensor finds there what stands for it in compiled programs)
-from .backends.threads import get_num_threads, set_num_threads
-from .compilation import clear_cache
 from .complex_lazy_tensor import ComplexLazyTensor
 from .errors import (
     ArrayTypeError,
@@ -28,12 +28,17 @@ from .errors import (
     UnknownReductionError,
 )
 from .index_variables import column_index, indices, row_index
-from .inspection import Configuration, Explanation, explain, show_config
 from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
 from .lookup import Table
 from .profiling import Profile
 from .solvers import SolveReport
 from .sparsity import BlockRanges, ragged, ragged_from_batch
+
+if TYPE_CHECKING:
+    from . import clustering
+    from .backends.threads import get_num_threads, set_num_threads
+    from .compilation import clear_cache
+    from .inspection import Configuration, Explanation, explain, show_config
 
 __version__ = "0.1.0"
 
@@ -80,3 +85,27 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+# Names that are imported when they are first used, with their modules: nobody waits for them at the start.
+_LATER = {
+    "clear_cache": "compilation",
+    "Configuration": "inspection",
+    "Explanation": "inspection",
+    "explain": "inspection",
+    "get_num_threads": "backends.threads",
+    "set_num_threads": "backends.threads",
+    "show_config": "inspection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "clustering":
+        return importlib.import_module(".clustering", __name__)
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_LATER, "clustering"]

@@ -45,7 +45,8 @@ class Namespace:
         self.__dict__.update(missing)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
+        found = self.__dict__[name] = getattr(self._module, name)  # Python asks here once for each name
+        return found
 
 
 def _by_entry(function: Callable[[float], float]) -> Callable[[Array], Array]:
@@ -62,6 +63,11 @@ def _numpy_name(dtype: np.dtype[Any]) -> str:
 @functools.lru_cache(maxsize=64)
 def _torch_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+@functools.lru_cache(maxsize=64)
+def _torch_device(device: Any) -> str:
+    return str(device)
 
 
 class ArrayLibrary(abc.ABC):
@@ -181,7 +187,7 @@ class _NumPyLike(ArrayLibrary):
 
     def strides(self, array: Array) -> tuple[int, ...]:
         itemsize = array.itemsize
-        return tuple(stride // itemsize for stride in array.strides)
+        return tuple([stride // itemsize for stride in array.strides])
 
     def contiguous(self, array: Array) -> Array:
         return self.namespace.ascontiguousarray(array)
@@ -234,10 +240,11 @@ class NumPy(_NumPyLike):
             raise ArrayTypeError(
                 f"Got a masked array of shape {array.shape}; fill it first, for example with array.filled(0)."
             )
-        is_packed = any(stride % array.itemsize for stride in array.strides)
-        if array.dtype.isnative and not is_packed:
+        itemsize, dtype = array.itemsize, array.dtype
+        is_packed = [stride % itemsize for stride in array.strides if stride % itemsize]
+        if dtype.isnative and not is_packed:
             return array
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        return np.ascontiguousarray(array, dtype=dtype.newbyteorder("="))
 
     def device(self, array: Array) -> str:
         return "cpu"
@@ -299,7 +306,7 @@ class PyTorch(ArrayLibrary):
         }
 
     def usable(self, array: Array) -> Array:
-        if array.layout != self.namespace.strided:
+        if array.layout is not self.namespace.strided:
             raise ArrayTypeError(
                 f"Got a tensor of layout {array.layout} and shape {tuple(array.shape)}; make it dense first with "
                 "tensor.to_dense()."
@@ -321,7 +328,7 @@ class PyTorch(ArrayLibrary):
         return dtype
 
     def device(self, array: Array) -> str:
-        return str(array.device)
+        return _torch_device(array.device)
 
     def pointer(self, array: Array) -> int:
         return int(array.data_ptr())
@@ -333,7 +340,7 @@ class PyTorch(ArrayLibrary):
         return array.contiguous()
 
     def detach(self, array: Array) -> Array:
-        return array.detach().resolve_neg()
+        return array.detach().resolve_neg() if array.requires_grad or array.is_neg() else array
 
     def as_pairs(self, array: Array) -> Array:
         return self.namespace.view_as_real(array.resolve_conj()).flatten(-2)
@@ -343,14 +350,15 @@ class PyTorch(ArrayLibrary):
 
     def empty(self, shape: Sequence[int], dtype_name: str, device: str) -> Array:
         torch = self.namespace
-        return torch.empty(tuple(shape), dtype=self.dtype_named(dtype_name), device=device)
+        return torch.empty(tuple(shape), dtype=getattr(torch, dtype_name), device=device)
 
     def full(self, shape: Sequence[int], value: float, dtype_name: str, device: str) -> Array:
         if is_symbolic_number(
             value
         ):  # compilers keep the operand of a product unknown, not the value of a fill
             return self.full(shape, 1.0, dtype_name, device) * value
-        return self.namespace.full(tuple(shape), value, dtype=self.dtype_named(dtype_name), device=device)
+        torch = self.namespace
+        return torch.full(tuple(shape), value, dtype=getattr(torch, dtype_name), device=device)
 
     def convert(self, value: Any, dtype_name: str, device: str) -> Array:
         torch = self.namespace

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import enum
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .arrays import COMPUTED_IN, NUMPY, Array, ArrayLibrary, find_library, is_symbolic_number, library_of
+from .arrays import (
+    COMPUTED_IN,
+    NUMPY,
+    REAL_TYPES,
+    Array,
+    ArrayLibrary,
+    find_library,
+    is_symbolic_number,
+    library_of,
+)
 from .errors import ArrayTypeError, AxisError, ShapeError
 from .expressions import Axis
-from .sparsity import BlockRanges
 
 AXES = (Axis.I, Axis.J, Axis.PARAMETER)
 
@@ -58,10 +66,12 @@ class Binding:
 
     def is_same_as(self, other: Binding) -> bool:
         """Whether both read the same data, so that one variable suffices."""
-        if self is other or not (self.is_data or isinstance(self.value, Positions)):
+        if self is other or self.value is not other.value:
             return self is other
+        if not (self.is_data or isinstance(self.value, Positions)):
+            return False
         key, other_key = ((b.axis, b.size, b.library, b.dtype, b.device) for b in (self, other))
-        return self.value is other.value and key == other_key
+        return key == other_key
 
     @property
     def is_data(self) -> bool:
@@ -87,19 +97,24 @@ def bind(value: Any, axis: int | None = None) -> Binding:
     """Find the role of a user's value: see :class:`~.lazy_tensor.LazyTensor` for the rules."""
     if axis is not None and not (isinstance(axis, int) and 0 <= axis <= 2):
         raise AxisError(f"axis must be 0 (x_i), 1 (y_j) or 2 (parameter) but got {axis!r}.")
-    if isinstance(value, numbers.Real) and not isinstance(value, np.ndarray):
-        return Binding(float(value), Axis.PARAMETER, 1, 1, (), is_flexible=True)
-    if is_symbolic_number(value):
-        return Binding(value, Axis.PARAMETER, 1, 1, (), is_flexible=True)
-    if isinstance(value, (list, tuple)):
-        value = _from_sequence(value)
     library = find_library(value)
-    if library is None:
-        raise ArrayTypeError(
-            f"A LazyTensor is made of a NumPy, PyTorch or CuPy array, a number or a list of numbers, "
-            f"but got {type(value).__module__}.{type(value).__qualname__}."
-        )
-    return _bind_array(library.usable(value), axis, library)
+    if library is not None:
+        return _bind_array(library.usable(value), axis, library)
+    if isinstance(value, numbers.Real):
+        return bind_number(float(value))
+    if is_symbolic_number(value):
+        return bind_number(value)
+    if isinstance(value, (list, tuple)):
+        return _bind_array(_from_sequence(value), axis, NUMPY)
+    raise ArrayTypeError(
+        f"A LazyTensor is made of a NumPy, PyTorch or CuPy array, a number or a list of numbers, "
+        f"but got {type(value).__module__}.{type(value).__qualname__}."
+    )
+
+
+def bind_number(value: Any) -> Binding:
+    """A number, or what a compiler of PyTorch passes in its place."""
+    return Binding(value, Axis.PARAMETER, 1, 1, (), is_flexible=True)
 
 
 def is_complex(value: Any) -> bool:
@@ -136,26 +151,36 @@ def _from_sequence(value: list[Any] | tuple[Any, ...]) -> Array:
 
 def _bind_array(value: Array, axis: int | None, library: ArrayLibrary) -> Binding:
     shape = tuple(value.shape)
-    stored, dtype, device = library.dtype_name(value), library.variable_dtype(value), library.device(value)
     if len(shape) < 2 and axis in (None, 2):
+        dtype = library.variable_dtype(value)
         _check_numbers(dtype, shape, library)
         flat = value.reshape(1, -1)
-        _check_dim(flat, shape)
-        dim = int(flat.shape[1])
+        dim = _checked_dim(flat.shape, shape)
+        stored, device = library.dtype_name(value), library.device(value)
         return Binding(flat, Axis.PARAMETER, dim, 1, shape, (), library, dtype, device, True, stored)
+    return _bind_data(*_normalise(value, shape, axis), shape, library)
+
+
+def _dtypes(value: Array, shape: tuple[int, ...], library: ArrayLibrary) -> tuple[str, str]:
+    """The dtype of an array and the one that it has as a variable."""
+    stored = library.dtype_name(value)
+    dtype = stored if stored in REAL_TYPES else library.variable_dtype(value)
     if dtype not in COMPUTED_IN:
         raise ArrayTypeError(
             f"A variable must be one of {', '.join(COMPUTED_IN)} but got a {library.name} array of shape {shape} "
             f"and dtype {dtype}; convert it first."
         )
-    array, role = _normalise(value, shape, axis)
-    _check_dim(array, shape)
-    size = array.shape[-2] if role is not Axis.PARAMETER else 1
-    batch_shape, dim = (
-        tuple(array.shape[:-2]),
-        int(array.shape[-1]),
-    )  # dimensions are compiled in, sizes are not
-    return Binding(array, role, dim, size, shape, batch_shape, library, dtype, device, stored_dtype=stored)
+    return stored, dtype
+
+
+def _bind_data(array: Array, role: Axis, given: tuple[int, ...], library: ArrayLibrary) -> Binding:
+    """An array of shape (*batch, size, D) whose role is known."""
+    stored, dtype = _dtypes(array, given, library)
+    *batch, size, _ = shape = tuple(array.shape)
+    return Binding(
+        array, role, _checked_dim(shape, given), size, given, tuple(batch), library, dtype, library.device(array),
+        False, stored,
+    )  # fmt: skip
 
 
 def _check_numbers(dtype: str, shape: tuple[int, ...], library: ArrayLibrary) -> None:
@@ -165,9 +190,12 @@ def _check_numbers(dtype: str, shape: tuple[int, ...], library: ArrayLibrary) ->
         )
 
 
-def _check_dim(array: Array, shape: tuple[int, ...]) -> None:
-    if array.shape[-1] == 0:
-        raise ShapeError(f"The vector dimension D must be at least 1 but the array has shape {shape}.")
+def _checked_dim(shape: Sequence[int], given: tuple[int, ...]) -> int:
+    """The number of components, which is compiled in; sizes are not."""
+    dim = int(shape[-1])
+    if dim == 0:
+        raise ShapeError(f"The vector dimension D must be at least 1 but the array has shape {given}.")
+    return dim
 
 
 def _normalise(value: Array, shape: tuple[int, ...], axis: int | None) -> tuple[Array, Axis]:
@@ -184,9 +212,9 @@ def _normalise(value: Array, shape: tuple[int, ...], axis: int | None) -> tuple[
         )
     rows, columns = shape[-3:-1]
     if columns == 1:
-        return value[..., 0, :], Axis.PARAMETER if rows == 1 else Axis.I
+        return value.squeeze(-2), Axis.PARAMETER if rows == 1 else Axis.I
     if rows == 1:
-        return value[..., 0, :, :], Axis.J
+        return value.squeeze(-3), Axis.J
     raise ShapeError(
         f"An array of shape {shape} varies along both i and j: expected (..., M, 1, D) for x_i, (..., 1, N, D) for y_j "
         "or (..., 1, 1, D) for a parameter. A dense matrix is no symbolic one; work with it directly."
@@ -200,138 +228,6 @@ def placeholder(position: int, dim: int, axis: int) -> Binding:
             f"A placeholder needs an index >= 0 and a dimension >= 1 but got {position} and {dim}."
         )
     return Binding(Placeholder(position), AXES[axis], dim, None, ())
-
-
-def positions(axis: Axis, size: int | None, like: Context) -> Binding:
-    """The positions along an axis, in the library, dtype and device of a context where nothing else tells them."""
-    if size is not None and size < 0:
-        raise ShapeError(f"The number of positions along {axis.letter} must be 0 or more but is {size}.")
-    library, dtype = like.library or NUMPY, like.dtype or "float64"
-    given = () if size is None else (size,)
-    return Binding(
-        Positions.ALL, axis, 1, size, given, (), library, dtype, like.device or "cpu", is_flexible=True
-    )
-
-
-@dataclass(frozen=True)
-class Context:
-    """What all the data of a formula have in common."""
-
-    library: ArrayLibrary | None = None
-    dtype: str = ""
-    device: str = ""
-    rows: int | None = None  # M, None where nothing varies along i
-    columns: int | None = None  # N
-    batch_shape: tuple[int, ...] = ()
-    ranges: BlockRanges | None = None  # the pairs that reductions visit, None for all of them
-
-    @property
-    def computed_in(self) -> str:
-        """The dtype of the kernels: that of the data, but float32 for half precision."""
-        return COMPUTED_IN.get(self.dtype, self.dtype)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the formula holds neither data nor block ranges: numbers and placeholders only."""
-        return self.library is None and self.ranges is None
-
-
-def _own_context(binding: Binding) -> Context:
-    """The context of one array: nothing to check."""
-    dtype = binding.dtype if binding.dtype in COMPUTED_IN else "float64"
-    rows = binding.size if binding.axis is Axis.I else None
-    columns = binding.size if binding.axis is Axis.J else None
-    return Context(binding.library, dtype, binding.device, rows, columns, binding.batch_shape)
-
-
-def context_of(bindings: tuple[Binding, ...], ranges: BlockRanges | None = None) -> Context:
-    """Check that the data of a formula fit together."""
-    if len(bindings) == 1 and bindings[0].is_data and ranges is None:
-        return _own_context(bindings[0])
-    arrays = [b for b in bindings if b.is_data]
-    counts = [b for b in bindings if isinstance(b.value, Positions)]
-    fixed = [b for b in arrays if not b.is_flexible] or arrays[:1] or counts[:1]
-    if len({(b.library, b.dtype, b.device) for b in fixed}) > 1:
-        raise ArrayTypeError(
-            "The variables of a formula must share one library, dtype and device, but these do not:\n"
-            + describe_all(fixed)
-        )
-    first = fixed[0] if fixed else Binding(None, Axis.PARAMETER, 1, 1, ())
-    dtype = first.dtype if first.dtype in COMPUTED_IN or not fixed else "float64"
-    first_batch = arrays[0].batch_shape if arrays else ()
-    agree = all(b.batch_shape == first_batch for b in arrays)
-    batch_shape = first_batch if agree else _broadcast_batches(arrays)
-    sized = [*arrays, *(b for b in counts if b.size is not None)]
-    rows, columns = _common_size(sized, Axis.I, "M"), _common_size(sized, Axis.J, "N")
-    context = Context(first.library, dtype, first.device, rows, columns, batch_shape, ranges)
-    for count in counts:
-        _check_exact(count, rows if count.axis is Axis.I else columns, context)
-    return context
-
-
-def common_ranges(contexts: Iterable[Context]) -> BlockRanges | None:
-    """The block ranges of formulas that are joined: those of them that have some must agree."""
-    found = [context.ranges for context in contexts if context.ranges is not None]
-    for other in found[1:]:
-        if not other.is_same_as(found[0]):
-            raise ShapeError(
-                f"The formulas that are joined visit different pairs:\n  - {found[0]!r}\n  - {other!r}\n"
-                "Give all of them the same `ranges`, or one of them only."
-            )
-    return found[0] if found else None
-
-
-LARGEST_COUNT = {"float32": 1 << 24, "float64": 1 << 53}  # integers up to there are exact
-
-
-def _check_exact(count: Binding, size: int | None, context: Context) -> None:
-    largest = LARGEST_COUNT[context.computed_in]
-    if size is not None and size > largest:
-        raise ArrayTypeError(
-            f"{context.computed_in} counts exactly to {largest} only, but the formula reads the {size} positions along "
-            f"{count.axis.letter}; convert the data to float64."
-        )
-
-
-def _common_size(arrays: list[Binding], axis: Axis, letter: str) -> int | None:
-    along = [b for b in arrays if b.axis is axis]
-    if not along:
-        return None
-    if any(b.size != along[0].size for b in along):
-        raise ShapeError(
-            f"The {axis.letter}-variables must have the same length {letter}, but these do not:\n"
-            + describe_all(along)
-        )
-    return along[0].size
-
-
-def _broadcast_batches(arrays: list[Binding]) -> tuple[int, ...]:
-    """As ``numpy.broadcast_shapes``, which does not take the symbolic sizes of PyTorch's compilers."""
-    shapes = [b.batch_shape for b in arrays]
-    common = []
-    for position in range(-max(map(len, shapes)), 0):
-        sizes = [shape[position] for shape in shapes if len(shape) >= -position]
-        size = next((size for size in sizes if size != 1), 1)
-        if any(other not in (1, size) for other in sizes):
-            raise ShapeError("The batch dimensions do not broadcast:\n" + describe_all(arrays))
-        common.append(size)
-    return tuple(common)
-
-
-def resolve(binding: Binding, context: Context) -> Array:
-    """The array of a binding, (*batch, size, D), as kernels read it: in the formula's library and on its device."""
-    library, dtype = context.library or NUMPY, context.computed_in
-    if isinstance(binding.value, Positions):  # no formula reads the entry that stands for positions
-        return library.full((1, 1), 0.0, dtype, context.device)
-    if binding.library is None:
-        return library.full((1, 1), binding.value, dtype, context.device)
-    if binding.is_flexible and (binding.library, binding.device) != (context.library, context.device):
-        if binding.library is not library and binding.library.needs_gradient(binding.value):
-            raise ArrayTypeError(
-                f"A {library.name} formula would lose the gradient of its {binding.describe()}; detach the parameter."
-            )
-        return library.convert(binding.value, dtype, context.device)
-    return binding.value if binding.stored_dtype == dtype else library.astype(binding.value, dtype)
 
 
 def fill(binding: Binding, arguments: tuple[Any, ...]) -> Binding:
@@ -361,7 +257,11 @@ def _bind_argument(value: Any, axis: Axis) -> Binding:
         raise ShapeError(
             f"An argument along {axis.letter} must be an array of shape (..., size, D) but got {shape}."
         )
-    binding = bind(value[..., None, :])
-    if axis is Axis.PARAMETER and binding.axis is not axis:
+    if axis is Axis.PARAMETER and value.shape[-2] != 1:
         raise ShapeError(f"A parameter must have shape (..., 1, D) but got {tuple(value.shape)}.")
-    return replace(binding, axis=axis, size=binding.value.shape[-2])
+    return bind_along(value, axis, library)
+
+
+def bind_along(value: Array, axis: Axis, library: ArrayLibrary) -> Binding:
+    """An array of shape (*batch, size, D) that varies along a known axis."""
+    return _bind_data(library.usable(value), axis, tuple(value.shape), library)

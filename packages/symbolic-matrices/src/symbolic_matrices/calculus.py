@@ -8,8 +8,8 @@ from .bindings import Binding, describe_all
 from .differentiation import directional_derivative, divergence, gradients, jacobian
 from .errors import ShapeError
 from .expressions import Node, Variable, constant
+from .formula_text import print_formula
 from .operators import Operators
-from .printing import print_formula
 
 if TYPE_CHECKING:
     from .lazy_tensor import LazyTensor

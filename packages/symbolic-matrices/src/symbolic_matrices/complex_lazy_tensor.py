@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from .bindings import bind_complex
 from .errors import ArrayTypeError, OptionError
 from .expressions import Attributes, Node
-from .lazy_tensor import LazyTensor, SymbolicReduction, single
+from .joining import single
+from .lazy_tensor import LazyTensor, SymbolicReduction
 from .operations import Operation
 from .operations import complex as c
 from .operations import indexing as x

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from .compilation import NATIVE_FOLDER
 from .errors import ShapeError
 from .expressions import Node
+from .formula_text import print_formula
 from .planning import Plan
-from .printing import PrintedKernel, Spelled, columns_at_once, kept_values, print_formula, print_struct
+from .printing import PrintedKernel, Spelled, columns_at_once, kept_values, print_struct
 from .products import Product, find_products
 
 THREADS = 128  # of a block

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, ArrayLibrary, find_library
-from .bindings import Binding, Context, Placeholder, context_of, describe_all, positions, resolve
+from .bindings import Binding, Placeholder, describe_all
+from .contexts import Context, context_of, positions, resolve
 from .errors import ArrayTypeError, EntryError, ShapeError
 from .expressions import Axis, Index, Node, Variable, rebuild, topological, variable
 

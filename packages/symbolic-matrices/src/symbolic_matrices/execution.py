@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .arrays import Array, ArrayLibrary
-from .backends import cpu, cuda, reference
-from .compilation import find_compiler
 from .errors import BackendError, EmptyReductionError, SlowBackendWarning, warn_user
 from .expressions import Axis, Node
 from .planning import Plan, make_plan
@@ -28,7 +26,18 @@ class Backend(Protocol):
     launch: Callable[[Any, Problem], tuple[Array, ...]]
 
 
-BACKENDS: dict[str, Any] = {"reference": reference, "cpu": cpu, "cuda": cuda}
+class _Later:
+    """A module of this package that the first reduction loads: ``import symbolic_matrices`` does not wait for it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name, __package__), attribute)
+
+
+BACKENDS: dict[str, Any] = {name: _Later(f".backends.{name}") for name in ("reference", "cpu", "cuda")}
+compilation = _Later(".compilation")
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,13 @@ class Request:
     device: str
     backend: str = "auto"
     ranges: BlockRanges | None = None
+
+    def computing(self, formula: Node, reduction: Reduction, axis: Axis) -> Request:
+        """Another reduction over data of the same sizes."""
+        return Request(
+            formula, reduction, axis, self.sizes, self.batch_shape, self.library, self.dtype, self.device,
+            self.backend, self.ranges,
+        )  # fmt: skip
 
     @property
     def kept_axis(self) -> Axis:
@@ -109,21 +125,37 @@ def _compiled_once(plan: Plan, backend: Backend, backend_name: str) -> CompiledP
     key = (plan, backend_name)
     with _lock:
         is_first = key not in _compiling
-        future = _compiling.setdefault(key, Future())
+        compiling = _compiling.setdefault(key, _Compiling())
     if not is_first:
-        return future.result()
+        return compiling.result()
     try:
         with measure_compilation():
-            future.set_result(CompiledPlan(backend.compile(plan), backend.launch))
+            compiling.outcome = CompiledPlan(backend.compile(plan), backend.launch)
     except BaseException as error:
-        future.set_exception(error)
+        compiling.outcome = error
     finally:
         with _lock:
             del _compiling[key]
-    return future.result()
+        compiling.ended.set()
+    return compiling.result()
 
 
-_compiling: dict[tuple[Plan, str], Future[CompiledPlan]] = {}
+class _Compiling:
+    """What one thread compiles and others wait for: a future, without the modules that the library's own imports."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.outcome: CompiledPlan | BaseException | None = None
+
+    def result(self) -> CompiledPlan:
+        self.ended.wait()
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        assert self.outcome is not None
+        return self.outcome
+
+
+_compiling: dict[tuple[Plan, str], _Compiling] = {}
 _lock = threading.Lock()
 
 
@@ -153,7 +185,7 @@ def _choose_backend(request: Request) -> str:
 @functools.cache
 def _has_compiler() -> bool:
     """Warn once where the reference backend has to stand in for compiled kernels."""
-    if find_compiler() is not None:
+    if compilation.find_compiler() is not None:
         return True
     warn_user(
         "No C++ compiler was found, so reductions run on the slow reference backend. "

@@ -7,6 +7,7 @@ sub-expressions is free and every later step (differentiation, planning, printin
 from __future__ import annotations
 
 import enum
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping
@@ -40,6 +41,8 @@ class OperationLike(Protocol):
     def name(self) -> str: ...
 
     def infer_dim(self, dims: tuple[int, ...], attributes: Attributes) -> int: ...
+
+    def __hash__(self) -> int: ...
 
 
 class Node:
@@ -147,6 +150,7 @@ def _intern(key: Hashable, create: Callable[[], Node]) -> Any:
     return node
 
 
+@functools.lru_cache(maxsize=4096)  # in front of the dictionary: as small formulas are built again and again
 def variable(index: int, axis: Axis, dim: int) -> Variable:
     return _intern((Variable, index, axis, dim), lambda: Variable(index, axis, dim))
 
@@ -160,6 +164,7 @@ def constant(value: float) -> Constant:
     return _intern((Constant, repr(float(value))), lambda: Constant(float(value)))
 
 
+@functools.lru_cache(maxsize=16384)
 def call(operation: OperationLike, arguments: tuple[Node, ...], attributes: Attributes = ()) -> Call:
     return _intern((operation, arguments, attributes), lambda: Call(operation, arguments, attributes))
 

@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 from .arrays import is_symbolic_number, is_tracing
-from .bindings import Context, context_of, positions
+from .contexts import Context, context_of, positions
 from .expressions import Axis, index
 from .lazy_tensor import LazyTensor
 

@@ -14,10 +14,11 @@ from .compilation import Compiler, cache_directory, compiler_flags, find_compile
 from .cuda_printing import OPTIONS, print_cuda_kernel
 from .errors import BackendError
 from .execution import BACKENDS
+from .formula_text import print_formula
 from .lazy_tensor import LazyTensor
 from .machine_code import inspect_kernel
 from .planning import Plan, make_plan
-from .printing import print_formula, print_kernel
+from .printing import print_kernel
 from .reductions import choose_accumulate
 
 

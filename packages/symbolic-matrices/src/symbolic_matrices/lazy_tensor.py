@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from .arrays import find_library, is_tracing
+from .arrays import find_library, is_tracing, library_of
 from .bindings import (
     AXES,
     Binding,
-    Context,
     Placeholder,
     bind,
-    common_ranges,
-    context_of,
+    bind_along,
+    bind_number,
     describe_all,
     fill,
     is_complex,
     placeholder,
 )
 from .calculus import Calculus
+from .contexts import NO_DATA, Context, context_of
 from .errors import ArrayTypeError, AxisError, OptionError, ShapeError, UnknownReductionError
-from .expressions import Attributes, Axis, Node, call, constant, renumber, transpose, variable
+from .expressions import Attributes, Axis, Node, call, constant, transpose, variable
+from .formula_text import print_formula
+from .joining import join, single
 from .matrix_methods import MatrixMethods
 from .operations import Operation
 from .operations.complex import complex_pair, exp_of_imaginary
 from .operators import choose_axis
-from .printing import print_formula
 from .reducing import run
-from .reductions import REDUCTIONS, Accumulate, ReductionCall, choose_accumulate
+from .reductions import REDUCTIONS, Accumulate, ReductionCall, call_row, choose_accumulate
 from .sparsity import BlockRanges, as_block_ranges
 
 
@@ -98,7 +98,16 @@ class LazyTensor(MatrixMethods, Calculus):
 
     @classmethod
     def _lift(cls, value: Any) -> LazyTensor:
-        return value if isinstance(value, LazyTensor) else cls(value)
+        kind = type(value)
+        if kind is float or kind is int:
+            return cls._make(variable(0, Axis.PARAMETER, 1), (bind_number(float(value)),), NO_DATA)
+        return value if kind is cls or isinstance(value, LazyTensor) else cls(value)
+
+    @classmethod
+    def _lift_columns(cls, array: Any) -> LazyTensor:
+        if cls._is_complex or is_complex(array) or is_tracing():
+            return cls._lift(array[..., None, :, :])
+        return cls._make(*single(bind_along(array, Axis.J, library_of(array))))
 
     def _as(self, kind: type[LazyTensor], function: Callable[[Node], Node]) -> LazyTensor:
         """A function of the formula alone, as a symbolic matrix of another class."""
@@ -174,13 +183,20 @@ class LazyTensor(MatrixMethods, Calculus):
     # ------------------------------------------------------------------ operations
 
     def _apply(self, operation: Operation, *others: Any, attributes: Attributes = ()) -> LazyTensor:
-        tensors = tuple(map(self._lift, others))
-        if any(tensor._is_complex for tensor in tensors):
-            return self._complex_class._of_complex(operation, (self, *tensors), attributes)
-        return self._combine(tensors, lambda *nodes: call(operation, nodes, attributes))
+        if not others:
+            node = call(operation, (self._formula,), attributes)
+            return self._make(node, self._bindings, self._context)
+        tensors = [self, *map(self._lift, others)]
+        for tensor in tensors:
+            if tensor._is_complex:
+                return self._complex_class._of_complex(operation, tuple(tensors), attributes)
+        nodes, bindings, context = join(tensors)
+        return self._make(call(operation, nodes, attributes), bindings, context)
 
     def _combine(self, others: tuple[Any, ...], function: Callable[..., Node]) -> LazyTensor:
-        return _combine(self, others, function)
+        """The result is of the first operand's class, which may be a subclass."""
+        nodes, bindings, context = join([self, *map(self._lift, others)])
+        return self._make(function(*nodes), bindings, context)
 
     def real2complex(self) -> LazyTensor:
         """The same numbers as complex ones, a :class:`ComplexLazyTensor`."""
@@ -243,16 +259,16 @@ class LazyTensor(MatrixMethods, Calculus):
             return tensor._apply(row.of_components)
         how = choose_accumulate(accumulate)
         formula, call = tensor._call(name, arguments, weight, self._reduced_axis(name, chosen), how)
-        return formula._reduce(replace(call, backend=backend), out)
+        return formula._reduce(call if backend == "auto" else replace(call, backend=backend), out)
 
     def _call(
         self, name: str, arguments: tuple[Any, ...], weight: Any, axis: Axis, accumulate: Accumulate
     ) -> tuple[LazyTensor, ReductionCall]:
         """The formula that a reduction of the table reduces, and how."""
-        row = REDUCTIONS[name]
-        formula = self if weight is None else self._weighted(name, weight, axis)
-        reduction = row(*arguments, weight_dim=None if weight is None else formula._formula.dim - 1)
-        return formula, ReductionCall(reduction.accumulating(accumulate), axis, row.finish)
+        if weight is None:
+            return self, call_row(name, arguments, None, axis, accumulate)
+        formula = self._weighted(name, weight, axis)
+        return formula, call_row(name, arguments, formula._formula.dim - 1, axis, accumulate)
 
     def _weighted(self, name: str, weight: Any, axis: Axis) -> LazyTensor:
         """The formula [F, weight]."""
@@ -271,10 +287,11 @@ class LazyTensor(MatrixMethods, Calculus):
 
     def _reduce(self, call: ReductionCall, out: Any = None) -> Any:
         call.reduction.check_dim(self._formula.dim)
-        if any(isinstance(b.value, Placeholder) for b in self._bindings):
-            if out is not None:
-                raise OptionError("Give out to the reduction when it is called with its arrays.")
-            return SymbolicReduction(self, call)
+        for binding in self._bindings:
+            if type(binding.value) is Placeholder:
+                if out is not None:
+                    raise OptionError("Give out to the reduction when it is called with its arrays.")
+                return SymbolicReduction(self, call)
         outputs = run(self._formula, self._bindings, self._context, call, out)
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -326,58 +343,7 @@ class SymbolicReduction:
         return f"{self._call.reduction.name} over {self._call.axis.letter} of {self._tensor!r}"
 
 
-# ---------------------------------------------------------------------- how formulas are joined
-
-
-def single(binding: Binding) -> tuple[Node, tuple[Binding, ...], Context]:
-    """The formula that just reads one variable."""
-    return variable(0, binding.axis, binding.dim), (binding,), context_of((binding,))
-
-
-def _combine(first: LazyTensor, others: tuple[Any, ...], function: Callable[..., Node]) -> LazyTensor:
-    """The result is of the first operand's class, which may be a subclass."""
-    tensors = (first, *map(first._lift, others))
-    if len(tensors) == 1:
-        return first._make(function(first._formula), first._bindings, first._context)
-    nodes, bindings = _join(tensors)
-    return first._make(function(*nodes), bindings, _joined_context(tensors, bindings))
-
-
-def _joined_context(tensors: tuple[LazyTensor, ...], bindings: tuple[Binding, ...]) -> Context:
-    """What the data of several formulas have in common; where only one of them holds data, what its own have."""
-    with_data = [tensor for tensor in tensors if not tensor._context.is_empty] or tensors[:1]
-    context = with_data[0]._context
-    if all(tensor._context is context and tensor._bindings is with_data[0]._bindings for tensor in with_data):
-        return context
-    return context_of(bindings, _common_ranges(tensors))
-
-
-def _common_ranges(tensors: Iterable[LazyTensor]) -> BlockRanges | None:
-    return common_ranges(tensor._context for tensor in tensors)
-
-
-def _join(tensors: tuple[LazyTensor, ...]) -> tuple[tuple[Node, ...], tuple[Binding, ...]]:
-    """One list of variables for several formulas: data that occur twice are read once."""
-    merged = list(tensors[0]._bindings)
-    nodes = [tensors[0]._formula]
-    for tensor in tensors[1:]:
-        positions = tuple(_position(binding, merged) for binding in tensor._bindings)
-        nodes.append(_renumbered(tensor._formula, positions))
-    return tuple(nodes), tuple(merged)
-
-
-def _position(binding: Binding, merged: list[Binding]) -> int:
-    """Where a binding stands in the list, to which it is added if it is new."""
-    for position, other in enumerate(merged):
-        if binding.is_same_as(other):
-            return position
-    merged.append(binding)
-    return len(merged) - 1
-
-
-@functools.lru_cache(maxsize=16384)
-def _renumbered(formula: Node, positions: tuple[int, ...]) -> Node:
-    return renumber(formula, dict(enumerate(positions)))
+# ---------------------------------------------------------------------- variables
 
 
 def Vi(x: Any, dim: int | None = None) -> LazyTensor:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from .arrays import find_library, library_of
-from .bindings import bind, context_of
+from .bindings import bind
+from .contexts import context_of
 from .errors import ArrayTypeError, ShapeError
 from .expressions import variable
 from .lazy_tensor import LazyTensor

@@ -6,13 +6,14 @@ import abc
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import entries
 from .arrays import Array, ArrayLibrary, find_library
-from .bindings import Binding, Context, context_of, resolve
+from .bindings import Binding
+from .contexts import Context, context_of, resolve
 from .errors import ArrayTypeError, MissingLibraryError, OptionError, ShapeError
 from .expressions import Axis, Node, Variable
 from .operators import Operators, choose_axis
@@ -20,9 +21,13 @@ from .reducing import request_of
 from .reductions import ReductionCall, Sum
 from .solvers import LinearSystem, Preconditioner, SolveOptions, SolveReport, check_shift, jacobi, nystrom
 
+if TYPE_CHECKING:
+    from .lazy_tensor import LazyTensor
+
 WIDE = 128  # right-hand sides: beyond, they are cut into batches of
 SLICE = 64  # columns, whose running sums stay in the nearest cache, and which all share one kernel
 NYSTROM_RANK = 50
+SUM_OVER_J = ReductionCall(Sum(), Axis.J)
 
 
 class MatrixMethods(Operators):
@@ -36,6 +41,11 @@ class MatrixMethods(Operators):
     @classmethod
     @abc.abstractmethod
     def _make(cls, formula: Node, bindings: tuple[Binding, ...], context: Context) -> Any: ...
+
+    @classmethod
+    @abc.abstractmethod
+    def _lift_columns(cls, array: Array) -> LazyTensor:
+        """v_j, from an array of shape (*batch, N, E)."""
 
     @abc.abstractmethod
     def _reduce(self, call: ReductionCall, out: Any = None) -> Any: ...
@@ -65,7 +75,7 @@ class MatrixMethods(Operators):
         component.
         """
         if isinstance(vector, MatrixMethods):
-            return (self * vector)._reduce(ReductionCall(Sum(), Axis.J))
+            return (self * vector)._reduce(SUM_OVER_J)
         if find_library(vector) is None:
             raise ArrayTypeError(f"K @ v needs an array v but got {type(vector).__qualname__}.")
         is_flat = len(vector.shape) == 1
@@ -80,8 +90,7 @@ class MatrixMethods(Operators):
     def _product(self, columns: Array) -> Array:
         if self._formula.dim == 1 and columns.shape[-1] > WIDE:
             return self._wide_product(columns)
-        product = self * self._lift(columns[..., None, :, :])
-        return product._reduce(ReductionCall(Sum(), Axis.J))
+        return (self * self._lift_columns(columns))._reduce(SUM_OVER_J)
 
     def _wide_product(self, columns: Array) -> Array:
         """The columns as batches of slices, all of one width: one kernel serves any number of them."""

@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from .errors import ShapeError
 from .expressions import Axis, Call, Constant, Index, Node, Variable, topological
+from .formula_text import print_formula
 from .operations import Operation
 from .planning import Plan
 
@@ -26,7 +27,6 @@ MOST_INLINED = (
 )
 MOST_COMPONENTS = 1 << 12  # of the vectors of a pair, in registers of up to 64 bytes on the stack
 MOST_RUNNING_COMPONENTS = 1 << 16  # of a reduction; see STACK_BYTES of backends/threads.py
-TEXT_DEPTH = 10  # of formulas for people: sub-expressions that are shared are spelled again
 
 
 @dataclass(frozen=True)
@@ -178,29 +178,6 @@ def spell_number(value: float) -> str:
     if math.isinf(value):
         return "infinity()" if value > 0 else "-infinity()"
     return f"REAL({value!r})"
-
-
-def print_formula(formula: Node, depth: int = TEXT_DEPTH) -> str:
-    """The formula as people write it: ``exp(-sqdist(x0, y1)) * y2``. What is nested too deeply reads ``...``."""
-    if isinstance(formula, Constant):
-        return f"{formula.value:g}"
-    if not isinstance(formula, Call):
-        return repr(formula)
-    if depth == 0:
-        return "..."
-    operation = formula.operation
-    assert isinstance(operation, Operation)
-    if operation.text:
-        inside = (_parenthesised(argument, depth - 1) for argument in formula.arguments)
-        return operation.text.format(*inside, attributes=formula.attributes)
-    arguments = [print_formula(argument, depth - 1) for argument in formula.arguments]
-    return f"{operation.name}({', '.join([*arguments, *map(str, formula.attributes)])})"
-
-
-def _parenthesised(node: Node, depth: int) -> str:
-    text = print_formula(node, depth)
-    is_infix = isinstance(node, Call) and bool(getattr(node.operation, "text", "")) and text != "..."
-    return f"({text})" if is_infix or text.startswith("-") else text
 
 
 def print_struct(formula: Node, given: Mapping[Node, Spelled] = _NOTHING, more: Sequence[str] = ()) -> str:

@@ -33,5 +33,5 @@ class Problem:
     def allocate(self, kinds: Sequence[Kind], trailing: tuple[int, ...]) -> tuple[Array, ...]:
         """Uninitialised outputs of a reduction, one per kind, of shape (*batch, rows, *trailing)."""
         shape = (*self.batch_shape, self.rows, *trailing)
-        dtypes = {Kind.VALUES: self.dtype, Kind.INDICES: "int64"}
-        return tuple(self.library.empty(shape, dtypes[kind], self.device) for kind in kinds)
+        dtypes = [self.dtype if kind is Kind.VALUES else "int64" for kind in kinds]
+        return tuple([self.library.empty(shape, dtype, self.device) for dtype in dtypes])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import replace
 from typing import Any
 
 from .arrays import Array
-from .bindings import Binding, Context, resolve
+from .bindings import Binding
+from .contexts import Context, resolve
 from .errors import ArrayTypeError
 from .execution import Request, execute
 from .expressions import Axis, Node, constant
@@ -20,7 +22,7 @@ def run(
 ) -> tuple[Array, ...]:
     """The outputs of a reduction, written to ``out`` if it is given."""
     request = request_of(formula, context, call)
-    arrays = tuple(resolve(binding, context) for binding in bindings)
+    arrays = tuple([resolve(binding, context) for binding in bindings])
     outputs = launch(request, arrays)
     if call.finish is not None:
         outputs = (call.finish(request.library, outputs[0], _visited(request)),)
@@ -33,7 +35,8 @@ def request_of(formula: Node, context: Context, call: ReductionCall) -> Request:
     """A reduction of a formula, without its data."""
     if context.library is None:
         raise ArrayTypeError("A reduction needs at least one array, but this formula holds numbers only.")
-    rows, columns = (1 if size is None else size for size in (context.rows, context.columns))
+    rows = 1 if context.rows is None else context.rows
+    columns = 1 if context.columns is None else context.columns
     if context.ranges is not None:
         context.ranges.check_fits(rows, columns)
     return Request(
@@ -46,8 +49,13 @@ def launch(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     """Execute a reduction, under PyTorch as a differentiable function."""
     if request.library.name != "torch":
         return execute(request, arrays)
+    return _torch_bridge().reduce(request, arrays)
+
+
+@functools.cache
+def _torch_bridge() -> Any:
     # loaded on first use: it imports PyTorch, which only users of its tensors need to have
-    return importlib.import_module(".torch_bridge", __package__).reduce(request, arrays)
+    return importlib.import_module(".torch_bridge", __package__)
 
 
 def _visited(request: Request) -> Any:

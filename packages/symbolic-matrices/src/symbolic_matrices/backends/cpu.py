@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+from array import array as Numbers
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,21 +34,8 @@ MOST_COLUMNS = {"float32": (1 << 31) - 1, "float64": (1 << 62)}  # counted in la
 PARTIAL_BYTES = 1 << 28  # limit of the memory for partial states
 _CANCELLED = 1 << 62
 _OUT_OF_MEMORY = 2
+_HEADER = 20  # numbers of a call before its lists: the counter of tasks and the fields of ``Problem``
 _ALIGNMENT = 64  # of the partial states: vectors are loaded from there
-
-
-class _NativeProblem(ctypes.Structure):
-    """``Problem`` of native/reduce.hpp, field by field."""
-
-    _fields_ = [
-        ("rows", ctypes.c_int64), ("columns", ctypes.c_int64), ("batches", ctypes.c_int64),
-        ("batch_rank", ctypes.c_int64), ("batch_shape", ctypes.c_void_p),
-        ("variable_count", ctypes.c_int64), ("variables", ctypes.c_void_p), ("strides", ctypes.c_void_p),
-        ("batch_strides", ctypes.c_void_p), ("row_block", ctypes.c_int64), ("column_splits", ctypes.c_int64),
-        ("partial_states", ctypes.c_void_p), ("groups", ctypes.c_int64),
-        ("values", ctypes.c_void_p), ("indices", ctypes.c_void_p), ("next_task", ctypes.c_void_p),
-        ("task_count", ctypes.c_int64), ("tasks", ctypes.c_void_p), ("intervals", ctypes.c_void_p),
-    ]  # fmt: skip
 
 
 class _NativeTraits(ctypes.Structure):
@@ -67,7 +55,7 @@ class Traits(NamedTuple):
 
 @dataclass(frozen=True)
 class NativeKernel:
-    """A loaded kernel; its entry points are called with the address of a ``_NativeProblem``."""
+    """A loaded kernel; its entry points are called with the address of a ``Problem``."""
 
     run: Any
     merge: Any
@@ -98,34 +86,37 @@ class Split(NamedTuple):
 
 
 class _NativeCall:
-    """One ``_NativeProblem``, with the memory that it points to."""
+    """One ``Problem`` of native/reduce.hpp, with the memory that it points to.
+
+    All of it is one block of 64-bit numbers, as structures of ctypes take longer to fill than small kernels to run:
+    the counter of tasks, the fields of the problem, then the lists that some fields are the addresses of.
+    """
 
     def __init__(self, kernel: NativeKernel, arguments: Arguments, split: Split) -> None:
         rows, columns, batch_shape, inputs, values, indices, _ = arguments
         rank, count, batches = len(batch_shape), len(inputs), math.prod(batch_shape)
-        numbers = [0, *batch_shape]
-        numbers += [given.pointer for given in inputs]
-        numbers += [given.stride for given in inputs]
-        for given in inputs:
-            numbers += given.batch_strides
-        self._numbers = (ctypes.c_int64 * len(numbers))(*numbers)
-        start = ctypes.addressof(self._numbers)
-        shape = start + 8  # the first number is the shared counter of tasks
-        variables = shape + 8 * rank
         self._partial: ctypes.Array[ctypes.c_char] | None = None
-        partial_states = None
+        partial_states = 0
         if split.column_splits > 1:
             size = split.column_splits * batches * split.groups * kernel.traits.state_bytes
             self._partial = ctypes.create_string_buffer(size + _ALIGNMENT)
             partial_states = -(-ctypes.addressof(self._partial) // _ALIGNMENT) * _ALIGNMENT
         self._table = table = split.table
-        tasks, intervals = (table.tasks.ctypes.data, table.intervals.ctypes.data) if table else (None, None)
-        self._problem = _NativeProblem(
-            rows, columns, batches, rank, shape, count, variables, variables + 8 * count, variables + 16 * count,
-            split.row_block, split.column_splits, partial_states, split.groups, values, indices, start,
-            split.blocks, tasks, intervals,
-        )  # fmt: skip
-        self.address = ctypes.addressof(self._problem)
+        tasks, intervals = (table.tasks.ctypes.data, table.intervals.ctypes.data) if table else (0, 0)
+        numbers = Numbers("q", [
+            0,  # next_task
+            rows, columns, batches, rank, 0, count, 0, 0, 0, split.row_block, split.column_splits, partial_states,
+            split.groups, values or 0, indices or 0, 0, split.blocks, tasks, intervals,
+            *batch_shape, *[given.pointer for given in inputs], *[given.stride for given in inputs],
+            *[stride for given in inputs for stride in given.batch_strides],
+        ])  # fmt: skip
+        self._numbers, start = numbers, numbers.buffer_info()[0]
+        shape = start + 8 * _HEADER
+        variables = shape + 8 * rank
+        strides = variables + 8 * count
+        numbers[5], numbers[7], numbers[8], numbers[9] = shape, variables, strides, strides + 8 * count
+        numbers[16] = start
+        self.address = start + 8
 
     def cancel(self) -> None:
         self._numbers[0] = _CANCELLED
@@ -243,11 +234,9 @@ def _input(library: ArrayLibrary, array: Array, rank: int) -> Input:
     if strides[-1] != 1 and array.shape[-1] > 1:
         array = library.contiguous(array)
         strides = library.strides(array)
-    own = (
-        [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
-        if rank
-        else []
-    )
+    if rank == 0:
+        return Input(array, library.pointer(array), strides[-2], [])
+    own = [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
     return Input(array, library.pointer(array), strides[-2], [0] * (rank - len(own)) + own)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import lazy_tensor as engine
-from ..bindings import Binding, Placeholder, context_of, fill
+from ..bindings import Binding, Placeholder, fill
+from ..contexts import context_of
 from ..expressions import Axis
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from .. import complex_lazy_tensor as engine_complex
 from .. import lazy_tensor as engine
-from ..bindings import Binding, Context
+from ..bindings import Binding
+from ..contexts import Context
 from ..errors import AxisError, ShapeError
 from ..expressions import Axis, Node
 from ..operators import choose_axis

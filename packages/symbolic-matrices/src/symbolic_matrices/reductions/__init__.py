@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,6 +137,27 @@ _ROWS = (
 REDUCTIONS: dict[str, ReductionRow] = {row.name: row for row in _ROWS}
 
 
+def call_row(
+    name: str, arguments: tuple[Any, ...], weight_dim: int | None, axis: Axis, accumulate: Accumulate
+) -> ReductionCall:
+    """A reduction of the table, with what it needs: a number of neighbours, or the dimension of its weight."""
+    if arguments or weight_dim is not None:
+        return _call_row(name, arguments, weight_dim, axis, accumulate)
+    return _call_plain_row(name, axis, accumulate)
+
+
+def _call_row(
+    name: str, arguments: tuple[Any, ...], weight_dim: int | None, axis: Axis, accumulate: Accumulate
+) -> ReductionCall:
+    row = REDUCTIONS[name]
+    return ReductionCall(row(*arguments, weight_dim=weight_dim).accumulating(accumulate), axis, row.finish)
+
+
+@functools.cache  # one entry per name, axis and way to add up
+def _call_plain_row(name: str, axis: Axis, accumulate: Accumulate) -> ReductionCall:
+    return _call_row(name, (), None, axis, accumulate)
+
+
 def choose_accumulate(name: str) -> Accumulate:
     """The way to add up terms that an option names."""
     if not (isinstance(name, str) and name in _ACCUMULATE):
@@ -164,5 +186,6 @@ __all__ = [
     "Sum",
     "SumSoftmax",
     "WeightedLogSumExp",
+    "call_row",
     "choose_accumulate",
 ]

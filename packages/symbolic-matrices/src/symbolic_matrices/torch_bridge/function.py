@@ -7,12 +7,12 @@ In forward mode, the tangent of a reduction is a reduction of the directional de
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
 from ..execution import Request, execute
@@ -36,13 +36,26 @@ def reduce(request: Request, arrays: Tensors) -> Tensors:
         and not _is_empty(request)
     ):
         both = replace(request, reduction=reduction.returning(Returns.BOTH))  # derivatives need the indices
-        return ReductionFunction.apply(both, *arrays)[:1]
-    return ReductionFunction.apply(request, *arrays)
+        return _apply(both, arrays)[:1]
+    return _apply(request, arrays)
+
+
+def _apply(request: Request, arrays: Tensors) -> Tensors:
+    """A node of the graph. Where no transform listens, it is made without binding the arguments to a signature, which
+    takes longer than a small kernel."""
+    if torch._C._are_functorch_transforms_active():
+        return ReductionFunction.apply(request, *arrays)
+    plain_apply = super(torch.autograd.Function, ReductionFunction).apply
+    return plain_apply(request, *unwrap_dead_wrappers(arrays))
 
 
 def _needs_derivatives(arrays: Sequence[Tensor]) -> bool:
-    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
-        return True
+    if torch.is_grad_enabled():
+        for array in arrays:
+            if array.requires_grad:
+                return True
+    if forward_ad._current_level < 0:  # no forward mode
+        return False
     return any(forward_ad.unpack_dual(array).tangent is not None for array in arrays)
 
 
@@ -50,12 +63,12 @@ def _evaluate(request: Request, arrays: Tensors) -> Tensors:
     """The values alone: straight from the kernel, or through the dispatcher where something listens to it."""
     if torch._C._len_torch_dispatch_stack() or not all(map(_is_plain, arrays)):
         return call_operator(request, arrays)
-    return execute(request, tuple(request.library.detach(array) for array in arrays))
+    return execute(request, tuple(map(request.library.detach, arrays)))
 
 
 def _is_plain(array: Tensor) -> bool:
     """Whether the tensor has memory, and no rules of its own."""
-    return type(array) in _PLAIN and array.device.type != "meta"
+    return type(array) in _PLAIN and not array.is_meta
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -76,7 +89,7 @@ class ReductionFunction(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         request: Request = inputs[0]
-        indices = tuple(part for part in output if not part.is_floating_point())
+        indices = tuple([part for part in output if not part.is_floating_point()])
         ctx.mark_non_differentiable(*indices)
         reduction = request.reduction
         reads_output = isinstance(reduction, SmoothReduction) and reduction.cotangent_reads_output
@@ -92,7 +105,7 @@ class ReductionFunction(torch.autograd.Function):
         arrays, kept = tuple(saved[:count]), tuple(saved[count:])
         wanted = tuple(ctx.needs_input_grad[1:])
         found = gradients_of(ctx.request, arrays, kept, upstream[0], wanted)
-        return (None, *(found.get(position) for position in range(count)))
+        return (None, *[found.get(position) for position in range(count)])
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -111,10 +124,6 @@ class ReductionFunction(torch.autograd.Function):
         batched = replace(request, batch_shape=(info.batch_size, *request.batch_shape))
         leading = (_lead(array, where, rank) for array, where in zip(arrays, in_dims[1:], strict=True))
         return ReductionFunction.apply(batched, *leading), 0
-
-
-# PyTorch asks for the signature at each call, and this is what ``inspect`` looks at first.
-ReductionFunction.forward.__signature__ = inspect.signature(ReductionFunction.forward)  # type: ignore[attr-defined]
 
 
 def without_tangent(array: Tensor) -> Tensor:

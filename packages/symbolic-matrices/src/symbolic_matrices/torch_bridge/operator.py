@@ -21,7 +21,7 @@ from ..arrays import library_named
 from ..errors import BackendError
 from ..execution import Request, execute
 from ..expressions import Axis
-from ..printing import print_formula
+from ..formula_text import print_formula
 from ..reductions import Kind
 from ..sparsity import BlockRanges
 

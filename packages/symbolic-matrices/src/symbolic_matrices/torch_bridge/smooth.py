@@ -26,8 +26,10 @@ class _GradientKernel:
     """One launch of a backward pass: the gradients of several variables, side by side."""
 
     formula: Node
+    reduction: Sum
     axis: Axis  # the axis that is reduced
     variables: tuple[Variable, ...]
+    dims: tuple[int, ...]  # of the variables
 
 
 @functools.lru_cache(maxsize=4096)
@@ -50,7 +52,8 @@ def _gradient_kernels(
     for variables, reduced in ((others, axis), (along_reduced, kept)):
         if variables:
             parts = gradients(formula, cotangent, variables)
-            kernels.append(_GradientKernel(functools.reduce(concat, parts), reduced, variables))
+            joined, dims = functools.reduce(concat, parts), tuple(v.dim for v in variables)
+            kernels.append(_GradientKernel(joined, Sum(reduction.accumulate), reduced, variables, dims))
     return tuple(kernels)
 
 
@@ -62,12 +65,12 @@ def gradients_of_smooth(
     assert isinstance(reduction, SmoothReduction)
     found: dict[int, Tensor] = {}
     for kernel in _gradient_kernels(request.formula, reduction, request.axis, wanted):
-        own = replace(request, formula=kernel.formula, reduction=Sum(reduction.accumulate), axis=kernel.axis)
-        (joined,) = launch(own, data)
-        parts = joined.split([v.dim for v in kernel.variables], dim=-1)
+        (joined,) = launch(request.computing(kernel.formula, kernel.reduction, kernel.axis), data)
+        parts = (joined,) if len(kernel.dims) == 1 else joined.split_with_sizes(kernel.dims, dim=-1)
         for v, part in zip(kernel.variables, parts, strict=True):
+            shape = arrays[v.index].shape
             # sums batches that were broadcast, and parameters over the kept axis too
-            found[v.index] = part.sum_to_size(arrays[v.index].shape)
+            found[v.index] = part if part.shape == shape else part.sum_to_size(shape)
     return found
 
 
