@@ -170,7 +170,7 @@ def test_covers_list_all_the_rows_in_order(structure, extra):
 def test_long_lists_in_many_tasks(name, thread_count, monkeypatch):
     """Row intervals longer than a task, columns cut between threads, tasks that start with the largest."""
     monkeypatch.setattr(threads, "_num_threads", thread_count)
-    monkeypatch.setattr(cpu, "INLINE_PAIRS", 100)
+    monkeypatch.setattr(cpu, "INLINE_OPERATIONS", 100)
     monkeypatch.setattr(cpu, "LEAST_SPLIT_COLUMNS", 50)
     monkeypatch.setattr(cpu, "ROW_BLOCK", 32)
     for row_ranges in ([[40, 50]], [[3, 150], [200, 203], [203, 210]]):

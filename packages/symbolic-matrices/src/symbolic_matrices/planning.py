@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field
 
 from .arrays import REAL_TYPES, RealType
-from .expressions import Axis, Node, Variable, transpose, variables_of
+from .expressions import Axis, Call, Node, Variable, topological, transpose, variables_of
 from .reductions import Accumulate, Reduction
 from .simplification import simplify
+
+FUNCTION_OPERATIONS = 8  # of exp, sin...: their polynomials
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,22 @@ class Plan:
         return tuple(variables_of(self.formula))
 
     @functools.cached_property
+    def operations(self) -> int:
+        """Roughly how many arithmetic operations a pair takes, those of functions such as exp included."""
+        calls = [node for node in topological(self.formula) if node.axes == Axis.I | Axis.J]
+        return math.prod(self.output_shape) + sum(map(_operations, calls))
+
+    @functools.cached_property
     def output_shape(self) -> tuple[int, ...]:
         """Trailing shape of each output."""
         return self.reduction.output_shape(self.formula.dim)
+
+
+def _operations(node: Node) -> int:
+    """Those of one call: as many as its widest vector has components, times those of its function."""
+    widest = max((node.dim, *(argument.dim for argument in node.arguments)))
+    is_function = isinstance(node, Call) and "(" in getattr(node.operation, "component", "")
+    return widest * (FUNCTION_OPERATIONS if is_function else 1)
 
 
 @functools.lru_cache(maxsize=4096)

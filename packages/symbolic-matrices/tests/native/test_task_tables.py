@@ -40,7 +40,7 @@ def _cuts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Tasks as they come, or many small ones: blocks of rows, and columns between threads."""
     if request.param == "cut":
         monkeypatch.setattr(threads, "_num_threads", 3)
-        monkeypatch.setattr(cpu, "INLINE_PAIRS", 1)
+        monkeypatch.setattr(cpu, "INLINE_OPERATIONS", 1)
         monkeypatch.setattr(cpu, "ROW_BLOCK", 16)
         monkeypatch.setattr(cpu, "_column_splits", lambda *_: 3)
 

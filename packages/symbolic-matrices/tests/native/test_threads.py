@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from native.kernels import SQDIST, formula, load, run
 
+from symbolic_matrices import Vi, Vj
 from symbolic_matrices.backends import cpu, threads
 
 BODY = formula(3, 3, 1, f"{SQDIST} out[0] = exp(-d2);")
@@ -181,6 +182,28 @@ def test_split_is_valid(rows: int, columns: int, batches: int, thread_count: int
     assert 1 <= split.column_splits <= max(1, columns)
     assert (split.blocks - 1) * split.row_block < rows <= split.blocks * split.row_block
     assert split.groups == -(-rows // 16)
+
+
+def test_small_problems_stay_on_the_thread_of_the_caller(
+    restored_count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads.set_num_threads(2)
+    shared: list[int] = []
+    run_on_threads = threads.run_on_threads
+    monkeypatch.setattr(
+        threads, "run_on_threads", lambda *given: (shared.append(1), run_on_threads(*given))[1]
+    )
+
+    def is_shared(size: int, dim: int) -> bool:
+        shared.clear()
+        x = np.ones((size, dim), "float32")
+        Vi(x).sqdist(Vj(x)).exp().sum(axis=1)
+        return bool(shared)
+
+    assert not is_shared(100, 3)
+    assert not is_shared(500, 3)
+    assert is_shared(500, 64)  # a pair takes longer
+    assert is_shared(1000, 3)
 
 
 def test_split_occupies_the_threads() -> None:

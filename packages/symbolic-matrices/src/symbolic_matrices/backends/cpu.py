@@ -27,7 +27,10 @@ from .task_tables import TaskTable, make_table
 
 ROW_BLOCK = 512  # rows of a task: enough to pay for staging the columns, few enough to balance the threads
 STAGED_BYTES = 1 << 18  # staged rows of a task and their states stay in the L2 cache
-INLINE_PAIRS = 1 << 17  # below, waking a thread costs more than it saves
+# Below, waking a thread (60 to 100 us on two cores) costs more than it saves. Measured, two threads were as fast as one
+# at 2^18.5 pairs of a Gaussian in dimension 3 (13 operations each), at 2^16.6 in dimension 64 (74), and at 2^16.7 pairs
+# of powers, roots and sines (32): at 4.8, 7.4 and 3.4 million operations.
+INLINE_OPERATIONS = 5_000_000
 LONG_PAIRS = 1 << 24  # above, the calling thread waits, so that Ctrl-C is heard
 LEAST_SPLIT_COLUMNS = 2048  # columns of an interval, where the columns are cut
 MOST_COLUMNS = {"float32": (1 << 31) - 1, "float64": (1 << 62)}  # counted in lanes of the dtype's width
@@ -51,6 +54,7 @@ class Traits(NamedTuple):
     state_bytes: int  # size of the state of a group
     row_bytes: int  # size of the staged values of one row
     out_dim: int  # numbers written per row
+    operations: int = 16  # of a pair, roughly
 
 
 @dataclass(frozen=True)
@@ -125,19 +129,20 @@ class _NativeCall:
 def compile(plan: Plan) -> CpuKernel:
     """Print, compile and load the kernel of a plan."""
     printed = print_kernel(plan)
-    native = load_kernel(printed.source, printed.kernel_name)
+    native = load_kernel(printed.source, printed.kernel_name, plan.operations)
     return CpuKernel(native, plan.reduction.kinds, plan.output_shape, search.find(plan))
 
 
-def load_kernel(source: str, name: str) -> NativeKernel:
-    """Compile and load a printed kernel."""
+def load_kernel(source: str, name: str, operations: int = 16) -> NativeKernel:
+    """Compile and load a printed kernel, whose pairs take so many operations."""
     library = compilation.load(source)
     run, merge = getattr(library, name), getattr(library, f"{name}_merge")
     for function in (run, merge):
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
     traits = _NativeTraits()
     getattr(library, f"{name}_traits")(ctypes.byref(traits))
-    return NativeKernel(run, merge, Traits(*(getattr(traits, field) for field in Traits._fields)))
+    given = [getattr(traits, name) for name in Traits._fields[:-1]]
+    return NativeKernel(run, merge, Traits._make([*given, operations]))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -175,8 +180,8 @@ def _split_ranges(traits: Traits, ranges: BlockRanges, rows: int, batches: int, 
     return Split(row_block, splits, table.blocks, table.groups, table)
 
 
-def _is_shared(rows: int, columns: int, thread_count: int) -> bool:
-    return thread_count > 1 and rows * columns > INLINE_PAIRS
+def _is_shared(traits: Traits, pairs: int, thread_count: int) -> bool:
+    return thread_count > 1 and pairs * traits.operations > INLINE_OPERATIONS
 
 
 def _row_block(traits: Traits, rows: int, columns: int, batches: int, thread_count: int) -> int:
@@ -184,7 +189,7 @@ def _row_block(traits: Traits, rows: int, columns: int, batches: int, thread_cou
     group = traits.group_rows
     row_bytes = traits.row_bytes + traits.state_bytes // group
     block = min(ROW_BLOCK, STAGED_BYTES // max(1, row_bytes))
-    if _is_shared(rows * batches, columns, thread_count):
+    if _is_shared(traits, rows * batches * columns, thread_count):
         # Several tasks per thread, so that few threads idle while the last ones finish.
         block = min(block, max(4 * group, rows * batches // (4 * thread_count)))
     return group * -(-max(1, min(block, rows)) // group)
@@ -193,7 +198,7 @@ def _row_block(traits: Traits, rows: int, columns: int, batches: int, thread_cou
 def _column_splits(traits: Traits, sizes: tuple[int, int], rows: int, columns: int, thread_count: int) -> int:
     """Parts that columns are cut into; ``sizes`` counts the blocks of rows, and the registers of rows in them."""
     blocks, groups = sizes
-    if not _is_shared(rows, columns, thread_count) or blocks >= 2 * thread_count:
+    if not _is_shared(traits, rows * columns, thread_count) or blocks >= 2 * thread_count:
         return 1
     largest = min(columns // LEAST_SPLIT_COLUMNS, PARTIAL_BYTES // max(1, groups * traits.state_bytes))
     return max(1, min(-(-2 * thread_count // blocks), largest))
@@ -253,7 +258,7 @@ def run(kernel: NativeKernel, arguments: Arguments) -> None:
     native = _NativeCall(kernel, arguments, split)
     count = min(thread_count, split.blocks * split.column_splits * batches)
     is_long = pairs > LONG_PAIRS
-    if pairs <= INLINE_PAIRS or (count == 1 and not is_long):
+    if not is_long and (count == 1 or not _is_shared(kernel.traits, pairs, thread_count)):
         outcomes = [kernel.run(native.address)]
     else:
         outcomes = threads.run_on_threads(
