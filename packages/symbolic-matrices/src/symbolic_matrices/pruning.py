@@ -13,10 +13,11 @@ import hashlib
 from dataclasses import dataclass
 
 from .expressions import Axis, Call, Constant, Node
+from .formula_text import print_formula
 from .operations import pointwise as p
 from .operations import vectors as v
 from .planning import Plan
-from .printing import STAGES, PrintedKernel, definitions, kept_values, print_formula, print_struct
+from .printing import STAGES, PrintedKernel, definitions, kept_values, print_struct
 from .reductions import Extremum, Order, Smallest
 
 
