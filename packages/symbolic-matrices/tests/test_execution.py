@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from matrix_testing import assert_close
 
 from symbolic_matrices import Profile, Vi, Vj, execution
-from symbolic_matrices.backends import reference
+from symbolic_matrices.backends import cpu, reference
 
 
 def distances(x):
@@ -63,6 +64,35 @@ def test_threads_do_not_disturb_each_other():
         results = list(pool.map(lambda x: distances(x).min(axis=1), clouds))
     for x, result in zip(clouds, results, strict=True):
         assert_close(result, distances(x).min(axis=1, backend="reference"))
+
+
+def test_numbers_and_sizes_that_change_neither_compile_nor_fill_the_memory():
+    x = np.random.default_rng(0).random((40, 2))
+
+    def call(k):
+        size = 2 + k % 37
+        return (-Vi(x[:size]).sqdist(Vj(x)) * (1.0 + 1e-4 * k)).exp().sum(axis=1)
+
+    for k in range(100):
+        call(k)
+    tracemalloc.start()
+    try:
+        with Profile() as profile:
+            for k in range(10_000):
+                call(k)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert profile.kernels == 0
+    assert used < 1 << 18
+
+
+def test_sizes_that_never_come_back_are_forgotten():
+    traits = cpu.Traits(group_rows=16, state_bytes=64, row_bytes=12, out_dim=1)
+    for rows in range(1, 10_000):
+        cpu.choose_split(traits, rows, 100, 1, 2)
+    held = cpu.choose_split.cache_info()
+    assert held.currsize <= held.maxsize < 5000
 
 
 def test_profiles_count_what_runs_inside_them():

@@ -105,7 +105,7 @@ class LazyTensor(MatrixMethods, Calculus):
 
     @classmethod
     def _lift_columns(cls, array: Any) -> LazyTensor:
-        if cls._is_complex or is_complex(array) or is_tracing():
+        if is_tracing() or cls._is_complex or is_complex(array):
             return cls._lift(array[..., None, :, :])
         return cls._make(*single(bind_along(array, Axis.J, library_of(array))))
 
