@@ -106,6 +106,7 @@ class RawKernel:
     seed: int = 0
     sanitize: bool = False
     num_regs: int = 64
+    events: list[tuple[str, Any]] = field(default_factory=list, repr=False)
     _kernel: Kernel | None = field(default=None, repr=False)
 
     def compile(self) -> None:
@@ -125,6 +126,7 @@ class RawKernel:
         if self._kernel is None:
             self.compile()
         assert self._kernel is not None
+        self.events.append(("launch", self.name))
         self._kernel.launch(grid, block, [_as_bytes(value) for value in args], shared_mem, self.seed)
 
 
@@ -145,11 +147,18 @@ def _as_bytes(value: Any) -> bytes:
 
 
 class _Cuda(ModuleType):
-    """``cupy.cuda``: one device, whose limits and version tests may change."""
+    """``cupy.cuda``: devices whose limits and version tests may change, and a record of what was asked of them.
+
+    ``events`` lists what was done, in order: "device", "stream" and "launch", each with its number, pointer or name.
+    ``failure`` is what the driver answers to the first call, if it is not well.
+    """
 
     def __init__(self) -> None:
         super().__init__("cupy.cuda")
         self.multiprocessors, self.device_count, self.driver_version = 4, 1, 13000
+        self.failure = "cudaErrorNoDevice: no CUDA-capable device is detected"
+        self.events: list[tuple[str, Any]] = []
+        self.current_device = 0
         self.compiler = SimpleNamespace(CompileException=CompileException)
         self.runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
@@ -159,20 +168,29 @@ class _Cuda(ModuleType):
 
     def _count_devices(self) -> int:
         if self.device_count == 0:
-            raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+            raise CUDARuntimeError(self.failure)
         return self.device_count
 
     @contextlib.contextmanager
-    def _entered(self, value: Any) -> Iterator[Any]:
-        yield value
+    def _entered_device(self, number: int) -> Iterator[None]:
+        before, self.current_device = self.current_device, number
+        self.events.append(("device", number))
+        yield
+        self.current_device = before
 
-    def Device(self, number: int = 0) -> Any:
-        context = self._entered(number)
+    @contextlib.contextmanager
+    def _entered_stream(self, pointer: int) -> Iterator[None]:
+        self.events.append(("stream", pointer))
+        yield
+        self.events.append(("stream", None))
+
+    def Device(self, number: int | None = None) -> Any:
+        context = self._entered_device(self.current_device if number is None else number)
         context.attributes = {"MultiProcessorCount": self.multiprocessors}  # type: ignore[attr-defined]
         return context
 
     def ExternalStream(self, pointer: int) -> Any:
-        return self._entered(pointer)
+        return self._entered_stream(pointer)
 
 
 class _CuPy(ModuleType):
@@ -181,7 +199,7 @@ class _CuPy(ModuleType):
     def __init__(self, seed: int, sanitize: bool) -> None:
         super().__init__("cupy")
         self.cuda, self.ndarray = _Cuda(), ndarray
-        self.RawKernel = functools.partial(RawKernel, seed=seed, sanitize=sanitize)
+        self.RawKernel = functools.partial(RawKernel, seed=seed, sanitize=sanitize, events=self.cuda.events)
         self.empty = _empty
         self.asnumpy = lambda array: array.get()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from matrix_testing import assert_close, sample
 from symbolic_matrices import (
     ArrayTypeError,
     BackendError,
+    BlockRanges,
     CompilationError,
     LazyTensor,
     ShapeError,
@@ -113,9 +115,18 @@ def test_missing_cupy(monkeypatch):
     assert "cuda" not in show_config().backends
 
 
-def test_missing_gpu(cupy):
-    cupy.cuda.device_count = 0
-    with pytest.raises(BackendError, match=r"no GPU that it can use \(cudaErrorNoDevice.*nvidia-smi"):
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "cudaErrorNoDevice: no CUDA-capable device is detected",
+        "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
+    ],
+)
+def test_missing_gpu_or_driver(cupy, failure):
+    cupy.cuda.device_count, cupy.cuda.failure = 0, failure
+    with pytest.raises(
+        BackendError, match=rf"no GPU that it can use \({failure}.*nvidia-smi.*as recent as CuPy's CUDA"
+    ):
         compile_something()
 
 
@@ -164,8 +175,57 @@ def test_vectors_too_large_for_shared_memory():
     )  # products take any dimension
 
 
+def test_many_batch_dimensions_merge(cupy, rng):
+    """Nine dimensions, of which the arrays share all but one: they count as two."""
+    x = sample(rng, (2, 1, 2, 1, 2, 1, 1, 1, 2, 5, 1, 2))
+    y = sample(rng, (2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 4, 2))
+    found = LazyTensor(cupy.asarray(x)).sqdist(LazyTensor(cupy.asarray(y))).sum(axis=10)
+    assert_close(cupy.asnumpy(found), LazyTensor(x).sqdist(LazyTensor(y)).sum(axis=10, backend="reference"))
+
+
 def test_too_many_batch_dimensions(cupy, rng):
-    x = cupy.asarray(sample(rng, (1,) * 8 + (2, 5, 1, 2)))
-    y = cupy.asarray(sample(rng, (1,) * 8 + (2, 1, 4, 2)))
-    with pytest.raises(BackendError, match="at most 8 batch dimensions but the arrays have 9"):
-        LazyTensor(x).sqdist(LazyTensor(y)).sum(axis=10)
+    """The arrays vary along different dimensions in turn: none of the ten merge."""
+    x = cupy.asarray(sample(rng, (2, 1) * 5 + (5, 1, 2)))
+    y = cupy.asarray(sample(rng, (1, 2) * 5 + (1, 4, 2)))
+    with pytest.raises(
+        BackendError, match=r"at most 8 batch dimensions but the batch .* has 10 that do not merge"
+    ):
+        LazyTensor(x).sqdist(LazyTensor(y)).sum(axis=11)
+
+
+def test_batches_of_more_problems_than_are_counted(cupy, rng):
+    wide = np.broadcast_to(sample(rng, (1, 1, 1)), (1 << 33, 1, 1))
+    x, y = (cupy.ndarray(array) for array in (wide[:, None], wide[:, :, None]))
+    problem = cuda.Problem(library_named("cupy"), "float64", "cuda:0", (x, y), 0, 1, (1 << 33,))
+    with pytest.raises(
+        BackendError, match=r"at most 4294967295 problems at once but the batch \(8589934592,\)"
+    ):
+        cuda.run(cuda.compile(formulas.plan(formulas.sqdist(1), dtype="float64")), problem)
+
+
+def test_grids_that_are_too_small_take_blocks_in_turn(cupy, monkeypatch, rng):
+    """Blocks of rows, problems of the batch and intervals of columns, each more than the grid holds."""
+    monkeypatch.setattr(cuda, "MOST_GRID", (2, 2, 3))
+    cuda.choose_launch.cache_clear()
+    x, y = sample(rng, (5, 700, 1, 2)), sample(rng, (5, 1, 6000, 2))
+    found = LazyTensor(cupy.asarray(x)).sqdist(LazyTensor(cupy.asarray(y))).sum(axis=2)
+    cuda.choose_launch.cache_clear()
+    assert_close(cupy.asnumpy(found), LazyTensor(x).sqdist(LazyTensor(y)).sum(axis=2, backend="reference"))
+
+
+@pytest.mark.skipif(sys.maxsize < 1 << 40, reason="needs a large address space")
+def test_positions_beyond_32_bits(cupy):
+    """Nine gigabytes that nobody fills: a few columns past number 2^31, and rows 2^31 numbers apart."""
+    length = (1 << 31) + 16
+    memory = mmap.mmap(-1, 4 * length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # MAP_NORESERVE
+    numbers = np.frombuffer(memory, "float32")
+    numbers[-4:] = 3, -1, 2, -1
+    x, y = np.zeros((2, 1), "float32"), numbers[:, None]
+    ranges = BlockRanges([[0, 2]], [1], [[length - 8, length]])
+    tensor = Vi(cupy.ndarray(x)) + Vj(cupy.ndarray(y))
+    assert cupy.asnumpy(tensor.argmin(axis=1, ranges=ranges)).tolist() == [[length - 3]] * 2
+    assert cupy.asnumpy(tensor.sum(axis=1, ranges=ranges)).tolist() == [[3.0]] * 2
+    far_apart = np.lib.stride_tricks.as_strided(numbers[12:], (2, 1), (4 * (1 << 31), 4))
+    assert far_apart[:, 0].tolist() == [0, 3]
+    tensor = Vi(cupy.ndarray(x)) + Vj(cupy.ndarray(far_apart))
+    assert cupy.asnumpy(tensor.max(axis=1)).tolist() == [[3.0]] * 2

@@ -12,7 +12,7 @@ import importlib
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -234,7 +234,11 @@ def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
     widest = print_cuda_kernel(kernel.plan).tiling
     variant = _variant(kernel, choose_rows(widest.rows, widest.threads, problem.rows))
     tiling, batches = variant.text.tiling, math.prod(problem.batch_shape)
-    tables = _tables(problem, tiling, variant.run.num_regs, _multiprocessors(kernel.cupy))
+    # Copies live until the launch: another thread must not get their memory before.
+    problem = replace(problem, arrays=tuple(_contiguous(problem.library, array) for array in problem.arrays))
+    tables = _tables(
+        problem, tiling, variant.run.num_regs, _multiprocessors(kernel.cupy, _device_number(problem))
+    )
     shape = tables.shape
     # Memory that is given back while a kernel still reads it is used again on the same stream only, hence later.
     partial = None
@@ -253,11 +257,6 @@ def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
 
 
 def _check(problem: Problem) -> None:
-    if len(problem.batch_shape) > MOST_BATCH_DIMS:
-        raise BackendError(
-            f"Kernels for GPUs take at most {MOST_BATCH_DIMS} batch dimensions but the arrays have "
-            f"{len(problem.batch_shape)}; reshape them into fewer."
-        )
     if math.prod(problem.batch_shape) > MOST_BATCHES:
         raise BackendError(
             f"Kernels for GPUs take at most {MOST_BATCHES} problems at once but the batch {problem.batch_shape} holds "
@@ -265,28 +264,41 @@ def _check(problem: Problem) -> None:
         )
 
 
-def _multiprocessors(cupy: ModuleType) -> int:
-    return int(cupy.cuda.Device().attributes["MultiProcessorCount"])
+def _device_number(problem: Problem) -> int:
+    return int(problem.device.removeprefix("cuda:")) if problem.device.startswith("cuda:") else 0
+
+
+@functools.lru_cache(maxsize=64)  # CuPy asks the driver for a hundred attributes at each look
+def _multiprocessors(cupy: ModuleType, device: int) -> int:
+    return int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
 def _pack(
     text: CudaText, problem: Problem, tables: Tables, pointers: dict[Kind, int], partial: Array | None
 ) -> np.ndarray:
     """``Problem`` of native/reduce.cuh, field by field; CuPy passes it by value."""
-    library, rank, shape = problem.library, len(problem.batch_shape), tables.shape
+    library, shape = problem.library, tables.shape
     count = text.variable_count
-    used = [_contiguous(library, array) for array in problem.arrays[:count]]
+    used = problem.arrays[:count]
     missing = count - len(used)
-    batch_strides = [_batch_strides(library, array, rank) for array in used] + [
-        [0] * MOST_BATCH_DIMS
-    ] * missing
+    batch = merge_batch_dims(
+        problem.batch_shape, tuple(_batch_strides(library, array, len(problem.batch_shape)) for array in used)
+    )
+    rank = len(batch.shape)
+    if rank > MOST_BATCH_DIMS:
+        raise BackendError(
+            f"Kernels for GPUs take at most {MOST_BATCH_DIMS} batch dimensions but the batch {problem.batch_shape} has "
+            f"{rank} that do not merge, as the arrays vary along different ones; materialise or reshape some of them."
+        )
+    padding = (0,) * (MOST_BATCH_DIMS - rank)
+    batch_strides = [strides + padding for strides in batch.strides] + [(0,) * MOST_BATCH_DIMS] * missing
     numbers = [
         problem.rows, problem.columns, math.prod(problem.batch_shape),
         shape.blocks, shape.column_splits, shape.split_columns,
         *(0 if array is None else library.pointer(array) for array in (tables.tasks, tables.intervals)),
         pointers.get(Kind.VALUES, 0), pointers.get(Kind.INDICES, 0),
         0 if partial is None else library.pointer(partial),
-        rank, *problem.batch_shape, *[1] * (MOST_BATCH_DIMS - rank),
+        rank, *batch.shape, *[1] * (MOST_BATCH_DIMS - rank),
         *(library.pointer(array) for array in used), *[0] * missing,
         *(library.strides(array)[-2] for array in used), *[0] * missing,
         *(stride for strides in batch_strides for stride in strides),
@@ -300,9 +312,38 @@ def _contiguous(library: ArrayLibrary, array: Array) -> Array:
     return library.contiguous(array) if library.strides(array)[-1] != 1 and array.shape[-1] > 1 else array
 
 
-def _batch_strides(library: ArrayLibrary, array: Array, rank: int) -> list[int]:
-    """Strides along the dimensions of the batch, 0 where the array is broadcast, padded to the kernel's length."""
+def _batch_strides(library: ArrayLibrary, array: Array, rank: int) -> tuple[int, ...]:
+    """Strides along the dimensions of the batch, 0 where the array is broadcast."""
     strides = library.strides(array)
     own = [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
     own = own[len(own) - rank :] if rank else []
-    return [0] * (rank - len(own)) + own + [0] * (MOST_BATCH_DIMS - rank)
+    return (*[0] * (rank - len(own)), *own)
+
+
+class BatchDims(NamedTuple):
+    """The dimensions of a batch, and the strides of each array along them."""
+
+    shape: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+
+
+def merge_batch_dims(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> BatchDims:
+    """The same batch with fewer dimensions: neighbours along which every array steps evenly become one.
+
+    >>> merge_batch_dims((2, 1, 3, 4), ((12, 0, 4, 1), (0, 0, 0, 1)))
+    BatchDims(shape=(6, 4), strides=((4, 1), (0, 1)))
+    """
+    sizes: list[int] = []
+    steps: list[list[int]] = [[] for _ in strides]
+    for axis, size in enumerate(shape):
+        if size == 1:
+            continue
+        if sizes and all(own[-1] == size * array[axis] for own, array in zip(steps, strides, strict=True)):
+            sizes[-1] *= size
+            for own, array in zip(steps, strides, strict=True):
+                own[-1] = array[axis]
+        else:
+            sizes.append(size)
+            for own, array in zip(steps, strides, strict=True):
+                own.append(array[axis])
+    return BatchDims(tuple(sizes), tuple(map(tuple, steps)))
