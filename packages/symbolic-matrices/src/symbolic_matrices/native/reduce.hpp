@@ -114,9 +114,10 @@ class Kernel {
     static constexpr int C = columns_at_once;
     static constexpr int group_rows = lanes;
     static constexpr int64 column_bytes = sizeof(REAL) * (Formula::column_dim > 0 ? Formula::column_dim : 1);
-    // A tile stays in the L1 cache, and a plain sum over it loses little.
-    static constexpr int64 columns_in_l1 = 16384 / column_bytes / 8 * 8;
-    static constexpr int tile_columns = columns_in_l1 > 64 ? 64 : columns_in_l1 < 8 ? 8 : int(columns_in_l1);
+    // A tile stays in the L2 cache beside the rows, and a plain sum over it loses little. Each group of rows streams it
+    // through the L1 cache, and moves its sums once per tile: short tiles would spend their time on that.
+    static constexpr int64 columns_in_cache = 65536 / column_bytes / 8 * 8;
+    static constexpr int tile_columns = columns_in_cache > 64 ? 64 : columns_in_cache < 8 ? 8 : int(columns_in_cache);
     typedef typename Reduction::State State;
     typedef typename Reduction::Tile Tile;
 
