@@ -109,15 +109,29 @@ class Workspace {
     }
 };
 
+// Columns in flight. With 16 registers, more of them pay where they share what is done once for all: the change of the
+// origin of exponentials, or loading and storing running sums that are too many for registers.
+template <int weights, class Accumulate>
+constexpr bool has_origin(const ExponentialSums<weights, Accumulate>*) { return true; }
+constexpr bool has_origin(const void*) { return false; }
+
+template <class Reduction>
+constexpr int columns_of() {
+    constexpr bool shares_work = has_origin(static_cast<const Reduction*>(nullptr)) || Reduction::out_dim >= 32;
+    constexpr bool has_room = columns_at_once == 4 && SM_MOST_COLUMNS > 4;
+    return shares_work && has_room ? 6 : columns_at_once;
+}
+
 template <class Formula, class Reduction>
 class Kernel {
-    static constexpr int C = columns_at_once;
+    static constexpr int C = columns_of<Reduction>();
     static constexpr int group_rows = lanes;
     static constexpr int64 column_bytes = sizeof(REAL) * (Formula::column_dim > 0 ? Formula::column_dim : 1);
     // A tile stays in the L2 cache beside the rows, and a plain sum over it loses little. Each group of rows streams it
     // through the L1 cache, and moves its sums once per tile: short tiles would spend their time on that.
-    static constexpr int64 columns_in_cache = 65536 / column_bytes / 8 * 8;
-    static constexpr int tile_columns = columns_in_cache > 64 ? 64 : columns_in_cache < 8 ? 8 : int(columns_in_cache);
+    static constexpr int64 columns_in_cache = 65536 / column_bytes;
+    static constexpr int most_columns = columns_in_cache > 64 ? 64 : columns_in_cache < 8 ? 8 : int(columns_in_cache);
+    static constexpr int tile_columns = most_columns / C * C;  // few are left over
     typedef typename Reduction::State State;
     typedef typename Reduction::Tile Tile;
 
