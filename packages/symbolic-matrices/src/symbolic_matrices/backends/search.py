@@ -22,8 +22,11 @@ from .arguments import Arguments
 LONG_POINTS = 1 << 17  # rows and columns; above, the calling thread waits, so that Ctrl-C is heard
 MOST_NEIGHBOURS = 1024  # the running lists of a register of rows stay in the cache, and on the stack
 MOST_ROWS = (1 << 31) - 1  # their numbers are kept in lanes of 32 bits
-POINT_PAIRS = 250  # pairs that are evaluated in the time that arranging one point takes
 TILE_COLUMNS, PACKET_ROWS = 32, 16  # of native/search.hpp
+# Times in units of that of a pair in dimension 3, as measured; a search must promise the gain to be chosen.
+INSERTION, NEAR_INSERTION, ARRANGEMENT = 40, 20, 200
+LEAST_GAIN = 1.25
+LEAST_PAIRS = 1 << 19  # below, waking the threads twice costs what is gained
 _CANCELLED = 1 << 62
 
 
@@ -55,16 +58,31 @@ def load_search(source: str, name: str) -> NativeSearch:
     return native
 
 
-@functools.lru_cache(maxsize=1024)
-def visited_columns(dim: int, count: int) -> float:
-    """Columns that a row meets on its way to the K nearest of uniform points, which are the hardest.
+def visited_columns(dim: int, count: int, rows: int, columns: int) -> float:
+    """Columns that a row meets on its way to the K nearest of uniform points of a cube, which are the hardest.
 
-    In units where a cube of volume 1 holds one point: those of the tiles that the balls of the K nearest columns around
-    the rows of a packet meet, hence of a cube.
+    These are the columns of the tiles that meet a cube: that of the rows of a packet, and of the balls around them that
+    hold K columns. The unit of length is the edge of a cube that holds one column.
     """
     ball = math.pi ** (dim / 2) / math.gamma(dim / 2 + 1)
-    edge = (count / ball) ** (1 / dim) * 2 + TILE_COLUMNS ** (1 / dim) + PACKET_ROWS ** (1 / dim)
-    return edge**dim
+    tile, packet, near = TILE_COLUMNS, PACKET_ROWS * columns / rows, count / ball
+    edge = tile ** (1 / dim) + packet ** (1 / dim) + 2 * near ** (1 / dim)
+    missed = max(0.0, 1 - edge / 2 / columns ** (1 / dim))
+    return columns * (1 - missed**2) ** dim
+
+
+@functools.lru_cache(maxsize=4096)
+def expected_gain(dim: int, count: int, rows: int, columns: int, thread_count: int) -> float:
+    """How many times faster than visiting all the pairs a search may be: an estimate for uniform points."""
+    visited, levels = visited_columns(dim, count, rows, columns), math.log2(max(rows, columns, 64) / 32)
+    pair = (dim + 2) / 5
+    # Random columns enter a list of the K smallest K (1 + log(N / K)) times.
+    inserted, near_inserted = (
+        count * (1 + math.log(max(1.0, number / count))) for number in (columns, visited)
+    )
+    arranged = levels * max(rows, columns) / rows * max(1.0, thread_count / 2)  # on two threads at most
+    everywhere = pair * columns + INSERTION * inserted
+    return everywhere / (pair * visited + NEAR_INSERTION * near_inserted + ARRANGEMENT * arranged)
 
 
 @dataclass(frozen=True)
@@ -85,8 +103,10 @@ class TreeSearch:
         rows, columns = arguments.rows, arguments.columns
         if arguments.ranges is not None or rows > MOST_ROWS or self.search.count > MOST_NEIGHBOURS:
             return False
-        visited = visited_columns(self.search.dim, self.search.count)
-        return rows * (columns - visited) > POINT_PAIRS * (rows + columns)
+        if rows * columns < LEAST_PAIRS:
+            return False
+        gain = expected_gain(self.search.dim, self.search.count, rows, columns, threads.get_num_threads())
+        return gain > LEAST_GAIN
 
     def run(self, arguments: Arguments) -> None:
         """Search each problem of the batch."""

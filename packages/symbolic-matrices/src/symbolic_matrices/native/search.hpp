@@ -5,12 +5,14 @@
 // box of the next level. Rows are arranged in the same way, a register at a time. Each register of rows descends from the
 // root to the boxes that are near, and skips those where no pair can be selected.
 //
-// The bound of a box is the formula itself, at the points of the boxes of rows and columns that are closest to each other:
-// differences, products, sums and roots round monotonically, so that the bound is exact in floating point, without margin.
+// The bound of a box is the formula itself, at the points of the boxes of rows and columns that are closest to each other.
+// Differences, products, sums and roots round monotonically, so that it would need no margin if compilers fused the same
+// products and sums everywhere. As some do not, it gives way by what two ways to round D terms may differ by.
 #ifndef SYMBOLIC_MATRICES_SEARCH_HPP
 #define SYMBOLIC_MATRICES_SEARCH_HPP
 
-#include "reduce.hpp"
+#include "any_order.hpp"
+#include "points.hpp"
 
 namespace symbolic_matrices {
 
@@ -25,165 +27,6 @@ struct Search {
     int64* indices;                // (rows, out_dim), or null
     int64* next_task;              // shared by the threads; at least `cancelled` once the host gives up
 };
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Points, and their arrangement.
-
-template <int D>
-struct Point {
-    REAL at[D];
-    Integer number;  // of the row or column
-
-    SM_INLINE bool is_number() const {
-        bool result = true;
-        for (int k = 0; k < D; ++k) result &= at[k] == at[k];
-        return result;
-    }
-};
-
-template <int D>
-class Arrangement {
-    typedef Point<D> P;
-    static constexpr int64 most_samples = 32;
-
-    // Those for which a condition holds come first. Without branches: their outcome would be a coin toss.
-    template <class Condition>
-    SM_INLINE static P* partition(P* first, P* const stop, const Condition& holds) {
-        P* end = first;
-        for (; first < stop; ++first) {
-            const P point = *first;
-            *first = *end;
-            *end = point;
-            end += holds(point);
-        }
-        return end;
-    }
-
-    static int widest_axis(const P* first, int64 count) {
-        const int64 step = divide_up(count, most_samples);
-        int widest = 0;
-        REAL largest = -1;
-        for (int k = 0; k < D; ++k) {
-            REAL lowest = first[0].at[k], highest = lowest;
-            for (int64 i = step; i < count; i += step) {
-                lowest = first[i].at[k] < lowest ? first[i].at[k] : lowest;
-                highest = first[i].at[k] > highest ? first[i].at[k] : highest;
-            }
-            if (highest - lowest > largest) {
-                largest = highest - lowest;
-                widest = k;
-            }
-        }
-        return widest;
-    }
-
-    static REAL median(REAL a, REAL b, REAL c) {
-        const REAL low = a < b ? a : b, high = a < b ? b : a;
-        return c < low ? low : c > high ? high : c;
-    }
-
-    // Points before ``middle`` come to be no further along the axis than those behind it.
-    static void select(P* first, P* stop, P* const middle, int axis) {
-        while (stop - first > 1) {
-            const REAL pivot = median(first->at[axis], first[(stop - first) / 2].at[axis], stop[-1].at[axis]);
-            P* const lower = partition(first, stop, [=](const P& point) { return point.at[axis] < pivot; });
-            if (middle < lower) {
-                stop = lower;
-            } else if (lower > first) {
-                first = lower;
-            } else {  // the pivot is the least
-                first = partition(first, stop, [=](const P& point) { return point.at[axis] <= pivot; });
-                if (middle < first) return;
-            }
-        }
-    }
-
-    static void arrange_numbers(P* first, P* stop, int64 size) {
-        while (stop - first > size) {
-            int64 left = size;
-            while (2 * left < stop - first) left *= 2;
-            P* const middle = first + left;
-            select(first, stop, middle, widest_axis(first, stop - first));
-            arrange_numbers(middle, stop, size);
-            stop = middle;
-        }
-    }
-
-  public:
-    // Sorts points so that ``size`` successive ones are near each other; those with a NaN come last.
-    static void arrange(P* first, P* stop, int64 size) {
-        P* const numbers = partition(first, stop, [](const P& point) { return point.is_number(); });
-        arrange_numbers(first, numbers, size);
-    }
-};
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Selections of columns that come in any order.
-
-template <class Reduction>
-struct AnyOrder;
-
-template <int K, Outputs outputs>
-struct AnyOrder<Smallest<K, 1, outputs>> {
-    typedef Smallest<K, 1, outputs, false> type;
-};
-
-// The least (or greatest) value, the first of the columns that reach it; NaN wins over numbers.
-template <Order order>
-struct ExtremumInAnyOrder {
-    typedef Comparison<order> Compare;
-    static constexpr int out_dim = 1;
-    static constexpr bool is_won_by_nan = true;
-
-    struct State {
-        Vec value, threshold[1];  // the threshold refuses what is worse than the value: it is the next number
-        Bits index;
-    };
-
-    typedef State& Tile;
-
-    template <int C>
-    struct Output : Values<1, C> {
-        State& state;
-        SM_INLINE explicit Output(State& state) : state(state) {}
-
-        template <class Columns>
-        SM_INLINE void take(const Columns& columns) {
-            Flags hits{};
-            SM_UNROLL for (int c = 0; c < C; ++c) hits |= Compare::may_beat(this->value[0].part[c], state.threshold[0]);
-            if (!any(hits)) return;
-            SM_UNROLL for (int c = 0; c < C; ++c) {
-                const Vec value = this->value[0].part[c], held = state.value;
-                const Bits index = splat_bits(columns[c]);
-                const Mask wins = Compare::beats(value, held) | ((value != value) & (held == held));
-                const Mask ties = (value == held) | ((value != value) & (held != held));
-                const Mask better = wins | (ties & (index < state.index)) | (state.index < 0);
-                state.value = better ? value : held;
-                state.index = better ? index : state.index;
-            }
-            const Bits key = ordered(state.value), next = Compare::smallest ? key + 1 : key - 1;
-            state.threshold[0] = state.value == state.value ? from_ordered(next) : state.value;
-        }
-    };
-
-    static void identity(State& state) {
-        state.value = state.threshold[0] = splat(not_a_number());
-        state.index = splat_bits(-1);
-    }
-    template <class Writer>
-    static void finish(const State& state, const Writer& writer) {
-        writer.value(0, state.index < 0 ? splat(Compare::worst()) : state.value);
-        writer.index(0, state.index);
-    }
-};
-
-template <Order order, Outputs outputs>
-struct AnyOrder<Extremum<1, order, outputs>> {
-    typedef ExtremumInAnyOrder<order> type;
-};
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The search.
 
 template <class Formula, class Reduction>
 class TreeSearch {
@@ -323,6 +166,15 @@ class TreeSearch {
         return output.value[0].part[0];
     }
 
+    // The best value that a pair may have, from that at the closest points: of the same sign, but nearer to 0. Each way to
+    // round D differences, squares, their sum, its root and a few factors errs by (D + 8) / 2 times the precision at most.
+    SM_INLINE Vec bound_at(const Vec* row, const Vec* column) const {
+        constexpr REAL precision = REAL(1) / two_to_mantissa;
+        const Vec value = evaluate(row, column);
+        const Vec finite = Compare::smallest ? smaller(splat(largest_number), value) : larger(splat(-largest_number), value);
+        return finite * (REAL(1) - (D + 8) * precision);
+    }
+
     // The bounds of the pairs of a packet with each of `lanes` boxes.
     SM_INLINE Vec bounds(const Packet& packet, const Boxes& box) const {
         Vec row[D], column[D];
@@ -330,7 +182,7 @@ class TreeSearch {
             row[k] = smaller(packet.highest[k], larger(packet.lowest[k], box.lowest[k]));
             column[k] = smaller(box.highest[k], larger(packet.lowest[k], box.lowest[k]));
         }
-        return evaluate(row, column);
+        return bound_at(row, column);
     }
 
     // Whether some row of a packet may select a column in a box.
@@ -338,7 +190,7 @@ class TreeSearch {
         Vec column[D];
         for (int k = 0; k < D; ++k)
             column[k] = smaller(splat(box.highest[k][lane]), larger(splat(box.lowest[k][lane]), packet.row[k]));
-        return any(Compare::may_beat(evaluate(packet.row, column), packet.state.threshold[0]));
+        return any(Compare::may_beat(bound_at(packet.row, column), packet.state.threshold[0]));
     }
 
     template <int width>
