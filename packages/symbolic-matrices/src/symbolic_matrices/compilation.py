@@ -71,6 +71,17 @@ def find_compiler() -> Compiler | None:
     return None
 
 
+def require_compiler() -> Compiler:
+    """What :func:`find_compiler` finds, or an error that says where it looked."""
+    compiler = find_compiler()
+    if compiler is None:
+        raise CompilerNotFoundError(
+            "No C++ compiler was found (tried $CXX, g++, clang++, c++ and the ziglang wheel). "
+            "Install one with `pip install symbolic-matrices[compiler]`, or set CXX to a compiler."
+        )
+    return compiler
+
+
 def _requested() -> tuple[str, ...]:
     text = os.environ.get("CXX", "")
     try:
@@ -210,12 +221,7 @@ def load(source: str, compiler: Compiler | None = None) -> ctypes.CDLL:
 
 def compile_library(source: str, compiler: Compiler | None = None) -> Path:
     """Path of the compiled library of a printed kernel. Raises as :func:`load` does."""
-    compiler = compiler or find_compiler()
-    if compiler is None:
-        raise CompilerNotFoundError(
-            "No C++ compiler was found (tried $CXX, g++, clang++, c++ and the ziglang wheel). "
-            "Install one with `pip install symbolic-matrices[compiler]`, or set CXX to a compiler."
-        )
+    compiler = compiler or require_compiler()
     key = cache_key(source, compiler)
     folder = cache_directory()
     if not _is_intact(folder / key):
@@ -236,7 +242,7 @@ def _build(source: str, compiler: Compiler, folder: Path, key: str) -> None:
         entry = Path(temporary, "entry")
         entry.mkdir()
         (entry / _SOURCE).write_text(source)
-        _run_compiler(compiler, entry)
+        _run_compiler(compiler, compiler_flags(compiler), entry / _SOURCE, entry / _LIBRARY)
         (entry / _CHECKSUM).write_text(hashlib.sha256((entry / _LIBRARY).read_bytes()).hexdigest())
         _publish(entry, folder / key, Path(temporary, "corrupt"))
 
@@ -254,13 +260,21 @@ def _publish(entry: Path, final: Path, discarded: Path) -> None:
                 os.rename(final, discarded)
 
 
-def _run_compiler(compiler: Compiler, entry: Path) -> None:
-    source, library = entry / _SOURCE, entry / _LIBRARY
-    command = [
-        *compiler.command, *compiler_flags(compiler), f"-I{NATIVE_FOLDER}", str(source), "-o", str(library),
-    ]  # fmt: skip
+def compile_assembly(source: str, compiler: Compiler, options: tuple[str, ...]) -> str:
+    """What the compiler makes of a printed kernel, as the text of assembly: for people, and kept nowhere."""
+    with tempfile.TemporaryDirectory(prefix="symbolic-matrices-", ignore_cleanup_errors=True) as folder:
+        text, output = Path(folder, _SOURCE), Path(folder, "kernel.s")
+        text.write_text(source)
+        _run_compiler(
+            compiler, (*options, "-S", "-g0"), text, output
+        )  # zig would describe every line for debuggers
+        return output.read_text(errors="replace")
+
+
+def _run_compiler(compiler: Compiler, options: tuple[str, ...], source: Path, output: Path) -> None:
+    command = [*compiler.command, *options, f"-I{NATIVE_FOLDER}", str(source), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode != 0 or not library.exists():
+    if done.returncode != 0 or not output.exists():
         formula = source.read_text().partition("\n")[0].removeprefix("//").strip()
         raise CompilationError(
             f"The C++ compiler refused the kernel of: {formula}\n"

@@ -11,10 +11,12 @@ from typing import Any
 from .backends import cuda
 from .backends.threads import get_num_threads
 from .compilation import Compiler, cache_directory, compiler_flags, find_compiler
+from .cpu_machine_code import inspect_cpu_kernel
 from .cuda_printing import OPTIONS, print_cuda_kernel
 from .errors import BackendError
 from .execution import BACKENDS
 from .formula_text import print_formula
+from .instructions import InnerLoop
 from .lazy_tensor import LazyTensor
 from .machine_code import inspect_kernel
 from .planning import Plan, make_plan
@@ -32,34 +34,43 @@ class Explanation:
     source : the exact text that is compiled.
     kernel_name : its entry point, also the name that profilers show.
     options : the compiler's flags.
+    loop : the inner loop of the machine code, with the kinds of its instructions and their listing: of a CUDA kernel,
+        and of a CPU kernel where ``arch`` was given; else None.
     registers, spill_bytes, local_bytes : of a thread of a CUDA kernel; 0 for other targets.
     shared_bytes : of a block of a CUDA kernel.
-    instructions_per_pair : of the inner loop of a CUDA kernel, for one row and one column, when a selection inserts
-        nothing.
+    instructions_per_pair : of the inner loop, for one column and one row of a thread on a GPU, or the rows of a
+        register (``loop.lanes``) on a processor; 0 where there is no ``loop``.
     """
 
     formula: str
     source: str
     kernel_name: str
     options: tuple[str, ...]
+    loop: InnerLoop | None = None
     registers: int = 0
     spill_bytes: int = 0
     local_bytes: int = 0
     shared_bytes: int = 0
-    instructions_per_pair: float = 0.0
+
+    @property
+    def instructions_per_pair(self) -> float:
+        return self.loop.instructions_per_pair if self.loop else 0.0
 
     def __str__(self) -> str:
-        lines = [
+        parts = [
             f"formula: {self.formula}",
             f"kernel:  {self.kernel_name}",
             f"options: {' '.join(self.options)}",
         ]
         if self.registers:
-            lines.append(
-                f"code:    {self.instructions_per_pair:.2f} instructions per pair, {self.registers} registers, "
-                f"{self.spill_bytes} bytes spilled, {self.local_bytes} local, {self.shared_bytes} shared"
+            parts.append(
+                f"code:    {self.registers} registers, {self.spill_bytes} bytes spilled, {self.local_bytes} local, "
+                f"{self.shared_bytes} shared"
             )
-        return "\n".join([*lines, "", self.source])
+        parts += ["", str(self.loop)] if self.loop else []
+        parts += ["", self.source]
+        parts += ["inner loop:", *self.loop.listing] if self.loop else []
+        return "\n".join(parts)
 
 
 def explain(
@@ -71,7 +82,7 @@ def explain(
     weight: Any = None,
     accumulate: str = "auto",
     target: str = "cpu",
-    arch: str = "sm_90",
+    arch: str | None = None,
 ) -> Explanation:
     """Show the kernel of a reduction without running it.
 
@@ -84,12 +95,17 @@ def explain(
     weight, accumulate : as for the reduction itself.
     target : "cpu", or "cuda", which needs no GPU but NVRTC and nvdisasm: the packages nvidia-cuda-nvrtc and
         nvidia-cuda-nvdisasm.
-    arch : the architecture of the GPU, where the target is "cuda": "sm_90" is an H100.
+    arch : the processor whose machine code is wanted too. Where the target is "cpu": "native", "baseline" (any
+        processor of this machine's family), "avx512", "avx2", "sse2" or "neon", as far as the C++ compiler compiles for
+        it; clang and the ziglang wheel do for all of them. The code is never run, so that the processor need not be
+        here. Where the target is "cuda": "sm_90", the default, is an H100.
 
     Raises
     ------
     BackendError
-        If there is no such target, or no compiler.
+        If there is no such target or processor, or the compiler does not know it.
+    CompilerNotFoundError
+        If machine code is wanted, and there is no compiler.
 
     Examples
     --------
@@ -99,6 +115,14 @@ def explain(
     >>> explanation = explain((-Vi(x).sqdist(Vj(x))).exp(), "sum", axis=1)
     >>> explanation.formula
     'exp(-sqdist(x0, y1))'
+
+    What the compiler makes of it, for a register of pairs:
+
+    >>> loop = explain((-Vi(x).sqdist(Vj(x))).exp(), "sum", axis=1, arch="native").loop
+    >>> loop.pairs % loop.lanes
+    0
+    >>> loop.per_pair("add") >= 3  # three differences
+    True
     """
     if target not in ("cpu", "cuda"):
         raise BackendError(f"There is no compiled target {target!r}; choose 'cpu' or 'cuda'.")
@@ -108,11 +132,17 @@ def explain(
     dtype = formula._context.computed_in or "float32"
     plan = make_plan(tensor._formula, call.reduction, call.axis, dtype)
     if target == "cuda":
-        return _explain_cuda(plan, arch)
+        return _explain_cuda(plan, arch or "sm_90")
+    return _explain_cpu(plan, arch)
+
+
+def _explain_cpu(plan: Plan, arch: str | None) -> Explanation:
     printed = print_kernel(plan)
-    return Explanation(
-        print_formula(plan.formula), printed.source, printed.kernel_name, _flags(find_compiler())
-    )
+    if arch is None:
+        options, loop = _flags(find_compiler()), None
+    else:
+        options, loop = inspect_cpu_kernel(printed, arch)
+    return Explanation(print_formula(plan.formula), printed.source, printed.kernel_name, options, loop)
 
 
 def _explain_cuda(plan: Plan, arch: str) -> Explanation:

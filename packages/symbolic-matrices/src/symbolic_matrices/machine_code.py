@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import re
 import struct
 from dataclasses import dataclass
 
+from .control_flow import Function, Jump, Work, find_working_loop
 from .cuda_printing import OPTIONS, CudaText
+from .instructions import SASS, SPILL, InnerLoop, count_kinds, kind_of
 from .nvrtc import compile_cubin, disassemble
 
 _FRAME_SIZE, _REGISTER_COUNT = 0x11, 0x2F  # attributes of the section .nv.info
@@ -25,14 +26,14 @@ class KernelReport:
     registers : of a thread.
     spill_bytes : written to local memory because registers ran out, counted by the instructions that do it.
     local_bytes : of a thread, in memory outside of the registers.
-    instructions_per_pair : of the inner loop, on its shortest path: without the rare insertions of a selection. In high
-        dimension, the inner loop is that of the products, without the rest of the formula.
+    loop : the inner loop, on its shortest path: without the rare insertions of a selection. In high dimension, it is that
+        of the products, without the rest of the formula.
     """
 
     registers: int
     spill_bytes: int
     local_bytes: int
-    instructions_per_pair: float
+    loop: InnerLoop
 
 
 def inspect_kernel(text: CudaText, arch: str) -> KernelReport:
@@ -45,85 +46,69 @@ def inspect_kernel(text: CudaText, arch: str) -> KernelReport:
     """
     cubin = compile_cubin(text.printed.source, arch, OPTIONS)
     name = text.printed.kernel_name
-    code = _Code(disassemble(cubin), name)
+    function = read_function(disassemble(cubin), name)
     registers, local_bytes = _resources(cubin, name)
-    length = code.inner_loop_length(text.work_of_inner_loop)
-    return KernelReport(registers, code.spill_bytes(), local_bytes, length / text.pairs_of_inner_loop)
+    loop = inner_loop(function, text.pairs_of_inner_loop, text.work_of_inner_loop)
+    return KernelReport(registers, spill_bytes(function), local_bytes, loop)
 
 
-class _Code:
-    """The instructions of one function, and where its labels stand."""
+def read_function(disassembly: str, name: str) -> Function:
+    """One function of what nvdisasm prints."""
+    instructions: list[str] = []
+    labels: dict[str, int] = {}
+    is_inside = False
+    for line in disassembly.splitlines():
+        if line.strip().startswith(".section\t"):
+            is_inside = f".text.{name}," in line
+        elif is_inside and (label := _LABEL.match(line)):
+            labels[label[1]] = len(instructions)
+        elif is_inside and (instruction := _INSTRUCTION.match(line)):
+            instructions.append(instruction[1])
+    return Function(name, tuple(instructions), labels, _jump, lambda loop: None)
 
-    def __init__(self, disassembly: str, name: str) -> None:
-        self.labels: dict[str, int] = {}
-        self.instructions: list[str] = []
-        is_inside = False
-        for line in disassembly.splitlines():
-            if line.strip().startswith(".section\t"):
-                is_inside = f".text.{name}," in line
-            elif is_inside:
-                self._read(line)
 
-    def _read(self, line: str) -> None:
-        label, instruction = _LABEL.match(line), _INSTRUCTION.match(line)
-        if label:
-            self.labels[label[1]] = len(self.instructions)
-        elif instruction:
-            self.instructions.append(instruction[1])
+def _jump(instruction: str) -> Jump | None:
+    branch = _BRANCH.search(instruction)
+    if not branch:
+        return Jump((), False) if instruction == "EXIT" else None
+    is_conditional = (
+        instruction.startswith("@")
+        or ".DIV" in instruction
+        or re.search(r"BRA\S* U?!?U?P\d", instruction) is not None
+    )
+    return Jump((branch[1],), is_conditional)
 
-    def spill_bytes(self) -> int:
-        widths = {".64": 8, ".128": 16}
-        stores = (text for text in self.instructions if re.search(r"\bSTL\b", text))
-        return sum(next((size for width, size in widths.items() if width in text), 4) for text in stores)
 
-    def inner_loop_length(self, least_work: int) -> int:
-        """The length of the innermost loop that computes most per instruction, on its shortest path.
+def _kind(instruction: str) -> str:
+    """Of an instruction, or of one that a predicate guards."""
+    return kind_of(re.sub(r"^@!?U?P\d\s+", "", instruction), SASS)
 
-        Candidates do that many multiplications or additions, one per pair at least: columns that are left over have a
-        loop too.
-        """
-        work_before = [0]
-        for text in self.instructions:
-            work_before.append(work_before[-1] + bool(re.search(r"\b[FD](FMA|MUL|ADD)\b", text)))
 
-        def work(loop: slice) -> int:
-            return work_before[loop.stop] - work_before[loop.start]
+def spill_bytes(function: Function) -> int:
+    """Bytes that a function writes to local memory."""
+    widths = {".64": 8, ".128": 16}
+    stores = (text for text in function.instructions if re.search(r"\bSTL\b", text))
+    return sum(next((size for width, size in widths.items() if width in text), 4) for text in stores)
 
-        loops = [loop for loop in self._loops() if work(loop) >= least_work]
-        innermost = [
-            a for a in loops if not any(a.start <= b.start and b.stop <= a.stop for b in loops if b != a)
-        ]
-        if not innermost:
-            raise ValueError("The kernel has no loop over pairs.")
-        loop = max(innermost, key=lambda loop: work(loop) / (loop.stop - loop.start))
-        return self._shortest_path(loop.start, loop.stop - 1)
 
-    def _loops(self) -> list[slice]:
-        """From the target of each backward branch to the branch."""
-        branches = ((_BRANCH.search(text), end) for end, text in enumerate(self.instructions))
-        ranges = ((self.labels[branch[1]], end + 1) for branch, end in branches if branch)
-        return [slice(start, stop) for start, stop in ranges if start < stop]
+def inner_loop(function: Function, pairs: float, least_work: int) -> InnerLoop:
+    """The loop that computes most per instruction, on its shortest path: that over the columns of a tile, or the components
+    of products.
 
-    def _shortest_path(self, start: int, end: int) -> int:
-        lengths, queue = {start: 1}, [(1, start)]
-        while queue:
-            length, at = heapq.heappop(queue)
-            if at == end:
-                return length
-            for following in self._followers(at):
-                if start <= following <= end and length + 1 < lengths.get(following, length + 2):
-                    lengths[following] = length + 1
-                    heapq.heappush(queue, (length + 1, following))
-        raise AssertionError("a loop whose end cannot be reached")
+    Candidates do ``least_work`` multiplications or additions, one per pair at least: columns that are left over have a
+    loop too.
+    """
 
-    def _followers(self, at: int) -> list[int]:
-        text = self.instructions[at]
-        branch = _BRANCH.search(text)
-        is_conditional = (
-            text.startswith("@") or ".DIV" in text or re.search(r"BRA\S* U?!?U?P\d", text) is not None
-        )
-        target = [self.labels[branch[1]]] if branch else []
-        return target if branch and not is_conditional else [*target, at + 1]
+    def density(work: Work) -> float:
+        return work.arithmetic / work.length if work.arithmetic >= least_work else 0.0
+
+    found = find_working_loop((function,), _kind, density)
+    if found is None:
+        raise ValueError("The kernel has no loop over pairs.")
+    loop, path = found
+    kinds = [(_kind(function.instructions[at]), times) for at, times in path.items()]
+    stack_accesses = sum(times for kind, times in kinds if kind == SPILL)
+    return InnerLoop(pairs, 1, count_kinds(kinds), stack_accesses, (), loop.listing(path))
 
 
 def _resources(cubin: bytes, name: str) -> tuple[int, int]:

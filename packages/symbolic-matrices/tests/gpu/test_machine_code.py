@@ -37,7 +37,7 @@ def report(case: str, arch: str) -> KernelReport:
 @pytest.mark.parametrize("case", MOST_INSTRUCTIONS)
 def test_inner_loops_are_as_short_as_promised(case):
     found = report(case, "sm_90")
-    assert 1 < found.instructions_per_pair <= MOST_INSTRUCTIONS[case]
+    assert 1 < found.loop.instructions_per_pair <= MOST_INSTRUCTIONS[case]
     assert found.spill_bytes == found.local_bytes == 0
     assert 16 < found.registers <= 128
 
@@ -46,7 +46,7 @@ def test_inner_loops_are_as_short_as_promised(case):
 def test_every_architecture(arch):
     for case in ("log-sum-exp, D = 3", "10 nearest, D = 3"):
         found = report(case, arch)
-        assert found.instructions_per_pair <= 1.15 * MOST_INSTRUCTIONS[case]
+        assert found.loop.instructions_per_pair <= 1.15 * MOST_INSTRUCTIONS[case]
         assert found.spill_bytes == 0
 
 
@@ -69,7 +69,7 @@ def test_neighbours_beyond_the_registers_take_local_memory():
     text = print_cuda_kernel(formulas.plan(formulas.sqdist(3), "argKmin", 100))
     found = inspect_kernel(text, "sm_90")
     assert found.local_bytes >= 100 * (4 + 8)
-    assert found.instructions_per_pair <= 14
+    assert found.loop.instructions_per_pair <= 14
 
 
 def test_refusals_of_the_compiler_hold_its_own_words():
@@ -89,6 +89,9 @@ def test_explanation_of_a_cuda_kernel():
     assert explanation.shared_bytes >= 128 * 4 * 4  # a tile of columns
     assert f"{explanation.registers} registers, 0 bytes spilled" in str(explanation)
     assert explanation.instructions_per_pair <= 10
+    assert explanation.loop.per_pair("multiply-add") == explanation.loop.per_pair("add") == 3
+    assert any("FFMA" in line for line in explanation.loop.listing)
+    assert "\ninner loop:\n" in str(explanation)
 
 
 @pytest.mark.parametrize(("operation", "instructions"), [("sqdist", 2), ("dot", 1)])
@@ -97,6 +100,6 @@ def test_products_in_high_dimension_are_register_blocked(operation, instructions
     x, y = variable(0, Axis.I, 64), variable(1, Axis.J, 64)
     text = print_cuda_kernel(formulas.plan(pointwise.exp(OPERATIONS[operation](x, y))))
     found = inspect_kernel(text, "sm_90")
-    assert 64 * instructions < found.instructions_per_pair <= 64 * (instructions + 0.12)
+    assert 64 * instructions < found.loop.instructions_per_pair <= 64 * (instructions + 0.12)
     assert found.registers <= 128  # four blocks of a multiprocessor
     assert found.spill_bytes <= 64  # outside of the inner loop

@@ -50,6 +50,14 @@ struct Traits {
     int64 out_dim;
 };
 
+// The inner loop, for people who look at its machine code; mirrored by cpu_machine_code.py.
+struct LoopShape {
+    int64 lanes;         // pairs that one instruction serves
+    int64 pairs;         // of an iteration
+    int64 columns;       // of an iteration
+    int64 column_bytes;  // staged values of one column
+};
+
 constexpr int64 cancelled = int64(1) << 62;
 enum Outcome { finished = 0, interrupted = 1, out_of_memory = 2 };
 
@@ -211,8 +219,9 @@ class Kernel {
         output.absorb(Integer(index));
     }
 
-    // One group of rows against the staged columns: the inner loop.
-    void sweep(State& state, int64 group) const {
+    // One group of rows against the staged columns: the inner loop. A function of its own, by whose name profilers and
+    // cpu_machine_code.py know it.
+    __attribute__((noinline)) void sweep(State& state, int64 group) const {
         Tile tile(state);
         const Vec* const row = reinterpret_cast<const Vec*>(rows) + group * Formula::row_dim;
         for (const Run* run = runs; run < runs + run_count; ++run) {
@@ -319,6 +328,7 @@ class Kernel {
     }
 
   public:
+    static constexpr LoopShape loop_shape = {lanes, C * lanes, C, column_bytes};
     static constexpr Traits traits = {group_rows, sizeof(State), Formula::row_dim * sizeof(REAL), Reduction::out_dim};
 
     // Takes tasks until none is left.
