@@ -67,15 +67,9 @@ def inspect_cpu_kernel(printed: PrintedKernel, arch: str, compiler: Compiler | N
     compiler = compiler or require_compiler()
     family = _machine() if arch == "native" else _find(arch).family
     options = _options(compiler, arch)
-    text = compile_assembly(printed.source + _exported_shape(printed.kernel_name), compiler, options)
+    text = compile_assembly(printed.source, compiler, (*options, f"-DSM_LOOP_SHAPE={_SHAPE}"))
     assembly = read_assembly(text, _DIALECTS[family])
     return CpuReport(options, read_inner_loop(assembly, _DIALECTS[family]))
-
-
-def _exported_shape(kernel_name: str) -> str:
-    """A constant beside the kernel, which tells its tiling in the assembly. It changes no instruction."""
-    declared = f"const LoopShape {_SHAPE}"
-    return f'\nextern "C" {{ extern {declared}; {declared} = {kernel_name}_kernel::loop_shape; }}\n'
 
 
 def _machine() -> str:

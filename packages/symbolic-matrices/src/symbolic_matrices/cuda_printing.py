@@ -16,7 +16,7 @@ from .errors import ShapeError
 from .expressions import Node
 from .formula_text import print_formula
 from .planning import Plan
-from .printing import PrintedKernel, Spelled, columns_at_once, kept_values, print_struct
+from .printing import PrintedKernel, Spelled, columns_at_once, kept_values, kernel_name, print_struct
 from .products import Product, find_products
 
 THREADS = 128  # of a block
@@ -196,7 +196,7 @@ def print_cuda_kernel(plan: Plan, rows_per_thread: int | None = None) -> CudaTex
             "",
         )
     )
-    name = f"{plan.reduction.name}_{hashlib.sha256(f'{body}{reduction}'.encode()).hexdigest()[:16]}"
+    name = kernel_name(plan, f"{body}{reduction}")
     source = f"{body}\nSM_KERNEL({name}, Formula, {reduction})\n}}\n"
     return CudaText(PrintedKernel(source, name), tiling, count, chosen_products(plan))
 

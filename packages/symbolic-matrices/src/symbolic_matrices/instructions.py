@@ -16,7 +16,7 @@ X86 = (
     ("add", r"v?(add|sub)[sp][sd]"),
     ("divide, root", r"v?(div|sqrt|rsqrt|rcp)\w*[sp][sd]"),
     ("exponent", r"v(rndscale|scalef|reduce|range|getexp|getmant|round|fixupimm)|round[sp][sd]"),
-    ("compare, blend", r"v?(cmp\w*|min|max|blend\w*|u?comi)[sp][sd]|vp(blend|cmp|min|max|conflict)|p(cmp|blend|min|max)"),
+    ("compare, blend", r"v?(cmp\w*|min|max|blend\w*|u?comi)[sp][sd]|v?p(blend|cmp|min|max)|vpconflict"),
     ("compare, blend", r"k(or|and|mov|xor|not|add|shift|unpck|test)|v?p?(test|movmsk)|vpmov\w*2m"),
     ("convert", r"v?cvt"),
     ("broadcast", r"v?p?broadcast|v?movddup"),
@@ -57,7 +57,10 @@ SASS = (
 )  # fmt: skip
 SPILL = "spill"  # loads and stores of the stack
 OVERHEAD = "scalar, loop"  # what no row names: counters, addresses, branches
-KINDS = tuple(dict.fromkeys([*(kind for kind, _ in (*SASS, *ARM, *X86)), SPILL, OVERHEAD]))
+KINDS = (
+    "multiply-add", "multiply", "add", "divide, root", "exponent", "special function", "compare, blend", "convert",
+    "integer", "shuffle", "broadcast", "load", "store", SPILL, "move", "call", OVERHEAD,
+)  # fmt: skip
 ARITHMETIC = frozenset(("multiply-add", "multiply", "add", "divide, root", "exponent", "special function"))
 CHOICES = frozenset(("compare, blend",))
 
@@ -85,7 +88,7 @@ class InnerLoop:
     listing : the instructions and the labels, as the compiler or the disassembler spells them.
     """
 
-    pairs: int
+    pairs: float
     lanes: int
     counts: Mapping[str, int]
     stack_accesses: int
@@ -113,7 +116,7 @@ class InnerLoop:
         for name, count in (*rows, ("all", self.instructions)):
             lines.append(f"{name:<18} {count:>13} {count * self.lanes / self.pairs:>13.2f}")
         lines.append(
-            f"An iteration evaluates {self.pairs} pairs; {self.stack_accesses} instructions touch the stack."
+            f"An iteration evaluates {self.pairs:g} pairs; {self.stack_accesses} instructions touch the stack."
         )
         if self.calls:
             lines.append(f"It calls {', '.join(self.calls)}, whose instructions are not counted.")

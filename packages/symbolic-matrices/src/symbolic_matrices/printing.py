@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from .errors import ShapeError
 from .expressions import Axis, Call, Constant, Index, Node, Variable, topological
-from .formula_text import print_formula
+from .formula_text import print_formula, readable_name
 from .operations import Operation
 from .planning import Plan
 
@@ -180,6 +180,12 @@ def spell_number(value: float) -> str:
     return f"REAL({value!r})"
 
 
+def kernel_name(plan: Plan, text: str) -> str:
+    """What a kernel is called: the reduction and the formula, for people, and a digest of all the text."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{plan.reduction.name}_{readable_name(plan.formula)}_{digest}"
+
+
 def print_struct(formula: Node, given: Mapping[Node, Spelled] = _NOTHING, more: Sequence[str] = ()) -> str:
     """The formula as a C++ struct of four stages.
 
@@ -260,9 +266,11 @@ class PrintedKernel:
 @functools.lru_cache(maxsize=4096)
 def print_kernel(plan: Plan) -> PrintedKernel:
     """The whole text that is compiled for a plan. Equal plans print equal texts."""
+    # A namespace, so that the symbol of the inner loop, a member of a template, tells the formula to profilers.
+    space = f"of_{readable_name(plan.formula)}"
     reduction = plan.reduction.spelling("Formula::dim")
     title = f"// {plan.reduction.name} over j of  {print_formula(plan.formula)}"
-    body = "\n".join((title, *definitions(plan, "reduce.hpp"), "", print_struct(plan.formula), ""))
-    digest = hashlib.sha256(f"{body}{reduction}".encode()).hexdigest()[:16]
-    name = f"{plan.reduction.name}_{digest}"
-    return PrintedKernel(f"{body}\nSM_KERNEL({name}, Formula, {reduction})\n", name)
+    struct = (f"namespace {space} {{", print_struct(plan.formula), "")
+    body = "\n".join((title, *definitions(plan, "reduce.hpp"), "", *struct))
+    name = kernel_name(plan, f"{body}{reduction}")
+    return PrintedKernel(f"{body}\nSM_KERNEL({name}, Formula, {reduction})\n}}\n", name)

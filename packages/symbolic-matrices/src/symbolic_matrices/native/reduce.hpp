@@ -361,12 +361,20 @@ class Kernel {
 #define SM_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
+// A constant of this name beside the kernel, which tells of its inner loop in the assembly and changes no instruction.
+#ifdef SM_LOOP_SHAPE
+#define SM_DESCRIBE(kernel) SM_EXPORT const symbolic_matrices::LoopShape SM_LOOP_SHAPE = kernel::loop_shape;
+#else
+#define SM_DESCRIBE(kernel)
+#endif
+
 // Instantiates the loop nest for a formula and a reduction, under plain C names.
 #define SM_KERNEL(name, formula, ...)                                                                             \
     typedef symbolic_matrices::Kernel<formula, __VA_ARGS__> name##_kernel;                                        \
     SM_EXPORT int name(const symbolic_matrices::Problem* problem) { return name##_kernel::run(*problem); }        \
     SM_EXPORT int name##_merge(const symbolic_matrices::Problem* problem) { return name##_kernel::merge(*problem); } \
-    SM_EXPORT void name##_traits(symbolic_matrices::Traits* traits) { *traits = name##_kernel::traits; }
+    SM_EXPORT void name##_traits(symbolic_matrices::Traits* traits) { *traits = name##_kernel::traits; }          \
+    SM_DESCRIBE(name##_kernel)
 
 using namespace symbolic_matrices;
 #endif
