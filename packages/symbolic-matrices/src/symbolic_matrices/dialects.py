@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from .control_flow import Function, Jump
-from .instructions import ARM, X86, kind_of
+from .instructions import ARM, OVERHEAD, X86, kind_of
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,8 @@ class X86Dialect(Dialect):
         if kind != "move":
             return kind
         operands = instruction.partition(" ")[2]
+        if not re.search(r"%[xyz]mm", operands):
+            return OVERHEAD
         if "(" not in operands:
             return "compare, blend" if "{%k" in operands else "move"
         return "store" if operands.rstrip("}z{1234567k%").endswith(")") else "load"
