@@ -1,8 +1,8 @@
 """Count the instructions of reference kernels, and write them down for the test that guards them against regressions.
 
-Usage: ``python tools/instruction_counts.py`` after a change that is meant to change the code of kernels, and with another
-compiler ``CXX="clang++" python tools/instruction_counts.py``. It rewrites the entries of the compiler that it finds, in
-``instruction_counts.json`` beside the test, and prints what changed.
+Usage: ``python tools/instruction_counts.py`` after a change that is meant to change the code of kernels, with another
+compiler as ``CXX="clang++" python tools/instruction_counts.py``. It rewrites the entries of the compiler that it finds,
+in ``instruction_counts.json`` beside the test, and prints what changed.
 
 A count is that of the inner loop in the compiler's assembly: it depends on the compiler, but neither on the processor
 that it runs on nor on what else runs there.

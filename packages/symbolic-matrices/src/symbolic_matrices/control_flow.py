@@ -201,12 +201,14 @@ class Work(NamedTuple):
 def find_working_loop(
     functions: Iterable[Function], kind_of: Callable[[str], str], rank: Callable[[Work], Any]
 ) -> tuple[Loop, Mapping[int, int]] | None:
-    """The loop of the highest rank, and the path of its iteration; None where no loop ranks higher than no work does."""
+    """The loop of the highest rank, and the path of its iteration; None where none ranks higher than no work does."""
     best, highest = None, rank(Work(0, 0, 1))
     for loop in (loop for function in functions for loop in function.loops):
         path = loop.path or {}
         kinds = [(kind_of(loop.function.instructions[at]), times) for at, times in path.items()]
-        arithmetic, choices = (sum(n for kind, n in kinds if kind in group) for group in (ARITHMETIC, CHOICES))
+        arithmetic, choices = (
+            sum(n for kind, n in kinds if kind in group) for group in (ARITHMETIC, CHOICES)
+        )
         found = rank(Work(arithmetic, choices, sum(path.values()) or 1))
         if found > highest:
             best, highest = (loop, path), found

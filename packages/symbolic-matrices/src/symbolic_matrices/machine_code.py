@@ -26,8 +26,8 @@ class KernelReport:
     registers : of a thread.
     spill_bytes : written to local memory because registers ran out, counted by the instructions that do it.
     local_bytes : of a thread, in memory outside of the registers.
-    loop : the inner loop, on its shortest path: without the rare insertions of a selection. In high dimension, it is that
-        of the products, without the rest of the formula.
+    loop : the inner loop, on its shortest path: without the rare insertions of a selection. In high dimension, it is
+        that of the products, without the rest of the formula.
     """
 
     registers: int
@@ -92,8 +92,7 @@ def spill_bytes(function: Function) -> int:
 
 
 def inner_loop(function: Function, pairs: float, least_work: int) -> InnerLoop:
-    """The loop that computes most per instruction, on its shortest path: that over the columns of a tile, or the components
-    of products.
+    """The loop over the columns of a tile, or over the components of products: it computes most per instruction.
 
     Candidates do ``least_work`` multiplications or additions, one per pair at least: columns that are left over have a
     loop too.

@@ -9,7 +9,6 @@ bound of its values at all their pairs, exact in floating point.
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 
 from .expressions import Axis, Call, Constant, Node
@@ -17,7 +16,7 @@ from .formula_text import print_formula
 from .operations import pointwise as p
 from .operations import vectors as v
 from .planning import Plan
-from .printing import STAGES, PrintedKernel, definitions, kept_values, print_struct
+from .printing import STAGES, PrintedKernel, definitions, kept_values, kernel_name, print_struct
 from .reductions import Extremum, Order, Smallest
 
 
@@ -133,6 +132,5 @@ def print_search(plan: Plan, search: Search) -> PrintedKernel:
         f"    static bool is_monotone(const REAL* p) {{ return {' && '.join(conditions) or 'true'}; }}",
         "};", "",
     ))  # fmt: skip
-    digest = hashlib.sha256(f"{body}{reduction}".encode()).hexdigest()[:16]
-    name = f"{plan.reduction.name}_search_{digest}"
+    name = f"search_{kernel_name(plan, f'{body}{reduction}')}"
     return PrintedKernel(f"{body}\nSM_SEARCH({name}, Searched, {reduction})\n", name)
