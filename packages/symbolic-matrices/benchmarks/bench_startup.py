@@ -45,8 +45,9 @@ PEAK = """
 
 
 def fresh_process(program: str, cache: str) -> float:
-    """The number that a program prints, in a new interpreter with its own folder of kernels."""
-    environment = {**os.environ, "SYMBOLIC_MATRICES_CACHE": cache}
+    """The number that a program prints, in a new interpreter with its own folder of kernels, and of bytecode."""
+    bytecode = {"PYTHONPYCACHEPREFIX": os.path.join(cache, "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
+    environment = {**os.environ, **bytecode, "SYMBOLIC_MATRICES_CACHE": cache}
     source = textwrap.dedent(PREAMBLE) + textwrap.dedent(program)
     done = subprocess.run(
         [sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True
