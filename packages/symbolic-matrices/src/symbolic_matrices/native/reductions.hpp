@@ -174,29 +174,43 @@ struct ExponentialSums {
         SM_INLINE explicit Tile(State& state) : origin(state.origin) {}
     };
 
+    // Takes the exponent first, which a formula assigns before the weights, and each weight as it comes: wide ones then
+    // never go through memory.
     template <int C>
-    struct Output : Values<1 + weights, C> {
+    struct Output {
         Tile& tile;
+        Vec shrink, term[C];
         SM_INLINE explicit Output(Tile& tile) : tile(tile) {}
 
-        SM_INLINE void absorb(Integer) {
-            const Vec* const exponent = this->value[0].part;
+        struct Slot {
+            Output& output;
+            int k;
+            SM_INLINE void operator=(const Pack<C>& value) const {
+                if (k == 0)
+                    output.take_exponent(value.part);
+                else
+                    output.take_weight(k, value.part);
+            }
+        };
+        SM_INLINE Slot operator[](int k) { return Slot{*this, k}; }
+
+        SM_INLINE void take_exponent(const Vec* exponent) {
             Vec highest = exponent[0];
             SM_UNROLL for (int c = 1; c < C; ++c) highest = larger(exponent[c], highest);
             const Vec before = tile.origin;
             tile.origin = smaller(larger(origin_of(highest), before), splat(largest_number));
-            const Vec shrink = origin_ratio(before, tile.origin);
-            Vec term[C];
+            shrink = origin_ratio(before, tile.origin);
             SM_UNROLL for (int c = 0; c < C; ++c) term[c] = exp_from(tile.origin, exponent[c]);
             tile.sum[0].scale(shrink);
             SM_UNROLL for (int c = 0; c < C; ++c) tile.sum[0].add(term[c]);
-            for (int k = 1; k <= weights; ++k) {
-                typename Accumulate::Tile sum = tile.sum[k];
-                sum.scale(shrink);
-                SM_UNROLL for (int c = 0; c < C; ++c) sum.add(term[c] * this->value[k].part[c]);
-                tile.sum[k] = sum;
-            }
         }
+        SM_INLINE void take_weight(int k, const Vec* weight) {
+            typename Accumulate::Tile sum = tile.sum[k];
+            sum.scale(shrink);
+            SM_UNROLL for (int c = 0; c < C; ++c) sum.add(term[c] * weight[c]);
+            tile.sum[k] = sum;
+        }
+        SM_INLINE void absorb(Integer) {}
     };
 
     static void identity(State& state) {
