@@ -22,21 +22,17 @@ def extrapolate(history: History, weights: Array) -> Array:
         return state + residual
     library = library_of(state)
     xp = library.namespace
-    steps = xp.stack([state - s + residual - r for s, r in history[:-1]])  # (K, ..., M)
-    changes = library.astype(xp.stack([residual - r for _, r in history[:-1]]), "float64")
-    weighted = changes * library.astype(weights, "float64")
-    gram = xp.einsum("k...j,l...j->...kl", weighted, changes)
-    moments = xp.einsum("k...j,...j->...k", weighted, library.astype(residual, "float64"))
+    steps = xp.stack([state - s + residual - r for s, r in history[:-1]], -2)  # (..., K, M)
+    changes = library.astype(xp.stack([residual - r for _, r in history[:-1]], -2), "float64")
+    weighted = changes * library.astype(weights, "float64")[..., None, :]
+    gram = weighted @ xp.swapaxes(changes, -1, -2)
+    moments = weighted @ library.astype(residual, "float64")[..., None]
     diagonal = xp.einsum("...kk->...k", gram)
     scales = xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
     gram = gram / (scales[..., :, None] * scales[..., None, :])
-    ridge = _RIDGE * xp.ones_like(scales)[..., None, :] * _identity(gram)
-    solution = xp.linalg.solve(gram + ridge, (moments / scales)[..., None])[..., 0] / scales
-    return (
-        state
-        + residual
-        - xp.einsum("...k,k...j->...j", library.astype(solution, library.dtype_name(state)), steps)
-    )
+    solution = xp.linalg.solve(gram + _RIDGE * _identity(gram), moments / scales[..., None])
+    coefficients = library.astype(solution / scales[..., None], library.dtype_name(state))
+    return state + residual - (xp.swapaxes(coefficients, -1, -2) @ steps)[..., 0, :]
 
 
 def _identity(like: Array) -> Array:
