@@ -70,26 +70,29 @@ def make_images(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     def bump(row: float, column: float, size: float) -> torch.Tensor:
         return torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / size)
 
-    images = (bump(0.3, 0.4, 0.01) + 0.5 * bump(0.6, 0.2, 0.004), bump(0.7, 0.5, 0.02) + 0.3 * bump(0.3, 0.8, 0.01))
+    images = (
+        bump(0.3, 0.4, 0.01) + 0.5 * bump(0.6, 0.2, 0.004),
+        bump(0.7, 0.5, 0.02) + 0.3 * bump(0.3, 0.8, 0.01),
+    )
     a, b = ((image / image.sum())[None] for image in images)
     return a, b
 
 
 def image_case(n: int) -> Case:
-    """One pair of images at the blur of a pixel; GeomLoss at two speeds."""
+    """One pair of images at the blur of a pixel; GeomLoss as it comes (17 % off), and close to the result."""
     a, b = make_images(n)
-    fast, slow = "geomloss", "geomloss scaling=.95"
+    fast, slow = "geomloss", "geomloss scaling=.9"
     return Case(
         name=f"images, {n} x {n}, blur of a pixel",
         work=2.0 * float(n) ** 3,
         ours=partial(geomloss_ot.sinkhorn_divergence, a, b),
         peers={
             fast: partial(geomloss.sinkhorn_divergence, a[None], b[None]),
-            slow: partial(geomloss.sinkhorn_divergence, a[None], b[None], scaling=0.95),
+            slow: partial(geomloss.sinkhorn_divergence, a[None], b[None], scaling=0.9),
         },
-        reference=partial(geomloss_ot.sinkhorn_divergence, a.double(), b.double(), tol=1e-4, max_iter=5000),
+        reference=partial(geomloss_ot.sinkhorn_divergence, a.double(), b.double(), tol=1e-3),
         tolerance=IMAGE_TOLERANCE,
-        targets={fast: 5.0},
+        targets={slow: 5.0},
     )
 
 

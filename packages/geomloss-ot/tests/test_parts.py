@@ -8,10 +8,12 @@ from scipy.optimize import minimize_scalar
 
 from geomloss_ot import acceleration
 from geomloss_ot.annealing import epsilon_schedule
+from geomloss_ot.certificates import _feasible, _Plan
 from geomloss_ot.costs import COSTS
 from geomloss_ot.geometries import MatrixGeometry, PointGeometry
 from geomloss_ot.measures import Measure
 from geomloss_ot.penalties import Balanced, KullbackLeibler, Partial, Range, TotalVariation, find_penalty
+from geomloss_ot.sinkhorn import Problem, row_marginal
 from geomloss_ot.translations import best_translation
 
 PENALTIES = [
@@ -161,3 +163,25 @@ def test_softmin_ignores_points_of_weight_zero():
         MatrixGeometry(np.array([[0.0, 1.0], [1.0, 0.0]])),
     ):
         np.testing.assert_allclose(geometry.softmin(0.5, exponents), [0.0, 1.0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "bounds", [((0.9, 1.4), (0.3, 1.0)), ((0.2, 1.0), (0.6, 1.1)), ((0.7, 1.2), (0.7, 1.2))]
+)
+def test_rounded_plans_have_the_marginals_that_they_claim(bounds):
+    """Far from the solution: what is added to rows and to columns is one product measure, within the bounds."""
+    rng = np.random.default_rng(3)
+    penalties = tuple(Range(*pair) for pair in bounds)
+    a, b = (Measure(w / w.sum()) for w in (rng.uniform(size=6), rng.uniform(size=7)))
+    problem = Problem(MatrixGeometry(rng.uniform(size=(6, 7))), a, b, penalties, 0.05)
+    for level in (-0.3, 0.0, 0.4):
+        f, g = level + 0.2 * rng.normal(size=6), 0.2 * rng.normal(size=7)
+        rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
+        plan = _feasible(problem, _Plan(f, g, (0 * f, 0 * g), rows, columns))
+        density = problem.geometry.density(0.05, plan.f, plan.g) + np.outer(*plan.rank_one)
+        dense = a.weights[:, None] * density * b.weights
+        np.testing.assert_allclose(dense.sum(1), plan.rows, rtol=1e-10)
+        np.testing.assert_allclose(dense.sum(0), plan.columns, rtol=1e-10)
+        for marginal, side, (low, high) in zip((plan.rows, plan.columns), (a, b), bounds, strict=True):
+            assert (marginal >= low * side.weights * (1 - 1e-9)).all()
+            assert (marginal <= high * side.weights * (1 + 1e-9)).all()

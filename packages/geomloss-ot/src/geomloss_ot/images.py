@@ -17,6 +17,7 @@ from .arguments import (
     read_grid,
 )
 from .barycenters import barycenter_grid
+from .compiling import outside_of_graphs
 from .costs import CITYBLOCK, SQEUCLIDEAN
 from .divergences import Annealing, solve_divergence, warn_if_stopped_early
 from .measures import check_compatible_masses, check_same_kind
@@ -25,6 +26,7 @@ from .sinkhorn import Problem, Stopping
 Bounds = Sequence[tuple[float, float]]
 
 
+@outside_of_graphs
 def sinkhorn_divergence(
     a: Tensor,
     b: Tensor,
@@ -115,7 +117,7 @@ def sinkhorn_divergence(
         Annealing(scaling),
         stopping,
     )
-    warn_if_stopped_early(divergence, stopping, stacklevel=2)
+    warn_if_stopped_early(divergence, stopping, stacklevel=3)
     if not potentials:
         return divergence.value.reshape(a.shape[0], -1).sum(-1).to(a.dtype)
     f, g = divergence.ab.potentials
@@ -138,6 +140,7 @@ def _bounds(a: Tensor, axes: Bounds | None) -> Bounds:
     return ((0.0, 1.0),) * dims if axes is None else axes
 
 
+@outside_of_graphs
 def ImagesBarycenter(
     measures: Tensor,
     weights: Tensor,

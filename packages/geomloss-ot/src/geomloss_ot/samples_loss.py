@@ -17,6 +17,7 @@ from .arguments import (
     point_geometries,
     print_progress,
 )
+from .compiling import outside_of_graphs
 from .costs import EUCLIDEAN, SQEUCLIDEAN, Cost, find_cost
 from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
 from .geometries import Geometry
@@ -155,6 +156,7 @@ class SamplesLoss(torch.nn.Module):
         self.cost, self.kernel, self.debias, self.potentials = cost, kernel, debias, potentials
         self.verbose, self.backend, self.tol, self.max_iter = verbose, backend, tol, max_iter
 
+    @outside_of_graphs
     def forward(self, *args: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """The loss between two measures, called as ``(x, y)``, ``(a, x, b, y)`` or ``(l_x, a, x, l_y, b, y)``.
 
@@ -234,7 +236,7 @@ class SamplesLoss(torch.nn.Module):
         stopping = Stopping(self.tol, self.max_iter, print_progress if self.verbose else None)
         pair = (others[0], others[1]) if debias else None
         divergence = solve_divergence(problem, pair, Annealing(self.scaling, self.diameter), stopping)
-        warn_if_stopped_early(divergence, stopping, stacklevel=6)
+        warn_if_stopped_early(divergence, stopping, stacklevel=7)
         return divergence, geometry
 
     def _cost(self) -> Cost:

@@ -19,6 +19,9 @@ from .translations import best_translation
 # Rounding leaves a marginal error of about machine precision * (1 + this number * largest cost / epsilon).
 _ROUNDING = 0.25
 
+# Updates at each temperature of a coarser problem, at most. They count as one, in view of what they cost.
+_COARSE_ITERATIONS = 100
+
 # Near the solution, the dual objective is flat up to this relative difference, and tells nothing.
 _FLAT = 1e-8
 
@@ -126,8 +129,8 @@ class _Ascent(NamedTuple):
 def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
     """Anneal along ``schedule``, then iterate at its last temperature until the marginals are right.
 
-    One update per temperature, then accelerated ones: what annealing leaves behind shrinks too slowly by itself, and a
-    result must depend on the problem, not on the schedule.
+    One update per temperature (or the solution of a coarser problem), then accelerated ones: what annealing leaves
+    behind shrinks too slowly by itself, and a result must depend on the problem, not on the schedule.
     """
     problem = problem.detached()
     library = library_of(problem.source.weights)
@@ -146,6 +149,7 @@ def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) 
 def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
     steps = schedule[:-1][: max(stopping.max_iter - 1, 0)]
     scales = _scales(problem) if steps else ()
+    coarse_stopping = Stopping(stopping.tol, min(stopping.max_iter, _COARSE_ITERATIONS))
     current, state = problem, None
     for iteration, epsilon in enumerate(steps):
         scale = next((scale for scale, resolution in scales if resolution <= epsilon), problem)
@@ -154,9 +158,15 @@ def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -
             state = _first_state(scale, epsilon)
         elif scale.geometry is not current.geometry:
             state = _refined(replace(current, epsilon=epsilon), scale, state)
-        step = _fixed_point_step(scale, state)
-        current, state = scale, state + step.residual
-        _report(stopping, iteration + 1, epsilon, step.error)
+        current = scale
+        if scale.geometry is problem.geometry:
+            step = _fixed_point_step(scale, state)
+            state, error = state + step.residual, step.error
+        else:
+            # Small problems may as well be solved: what they leave behind shrinks slowly on the large one.
+            solution = _converge(scale, state, coarse_stopping, 0)
+            state, error = solution.g, solution.error
+        _report(stopping, iteration + 1, epsilon, error)
     if state is None:
         state = _first_state(problem, schedule[0])
     elif current.geometry is not problem.geometry:
