@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geomloss_ot import solve_sample
+from geomloss_ot import solve, solve_grid, solve_sample, solve_sample_batch
 
 EXAMPLES = settings(max_examples=10, deadline=None, derandomize=True)
 METRICS = st.sampled_from(["sqeuclidean", "euclidean"])
@@ -81,3 +81,41 @@ def test_points_can_be_split(problem):
     split = (np.concatenate([x, x]), y, np.concatenate([0.3 * a, 0.7 * a]), b)
     whole = _divergence(*problem, "sqeuclidean")
     assert _divergence(*split, "sqeuclidean") == pytest.approx(whole, rel=1e-6, abs=1e-9)
+
+
+@EXAMPLES
+@given(measures(), METRICS)
+def test_zero_only_if_equal(problem, metric):
+    """Moving one point, or some mass, makes the divergence positive."""
+    x, y, a, b = problem
+    assert _divergence(x, x + 0.1 * np.eye(*x.shape), a, a, metric) > 1e-6
+    other = b[::-1] + b
+    assert _divergence(y, y, b, other / other.sum(), metric) > 1e-9
+
+
+@EXAMPLES
+@given(st.integers(0, 2**16), METRICS, PENALTIES)
+def test_engines_agree(seed, metric, unbalanced):
+    """Pixels as images, as points (lazy or dense), as a batch of one, as a ragged batch, and as a matrix of costs."""
+    rng = np.random.default_rng(seed)
+    metric = "cityblock" if metric == "euclidean" else metric  # what separates over axes
+    a, b = (image / image.sum() for image in rng.uniform(0.1, 1, size=(2, 4, 3)))
+    axes = [(np.arange(n) + 0.5) / n for n in (4, 3)]
+    x, mass = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2), (a.ravel(), b.ravel())
+    gaps = abs(x[:, None] - x[None])
+    costs = (gaps if metric == "cityblock" else gaps**2).sum(-1)
+    options = {"reg": 0.1, "unbalanced": unbalanced, "tol": 1e-10}
+    points = {"metric": metric, **options}
+    expected = solve(costs, *mass, **options)
+    one = [array[None] for array in (x, x, *mass)]
+    others = {
+        "grid": solve_grid(a, b, metric, **options),
+        "lazy": solve_sample(x, x, *mass, **points),
+        "dense": solve_sample(x, x, *mass, lazy=False, **points),
+        "ragged": solve_sample_batch(*one, **points)[0],
+    }
+    for name, result in others.items():
+        assert float(result.value) == pytest.approx(float(expected.value), rel=1e-8), name
+        np.testing.assert_allclose(result.plan, expected.plan, rtol=1e-5, atol=1e-10, err_msg=name)
+    batch = solve_sample(*one, **points)
+    np.testing.assert_allclose(batch.plan[0], expected.plan, rtol=1e-5, atol=1e-10)

@@ -80,6 +80,16 @@ def test_biased_value_is_the_primal_value_for_any_masses(unbalanced):
     assert float(result.value) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("mass", [0.3, 1.0, 4.0])
+def test_balanced_value_counts_the_entropy_of_the_total_mass(mass):
+    """OT(m a, m b) with KL to the product of the measures: m OT(a, b) + epsilon (m^2 - m - m log m)."""
+    x, y = _clouds()
+    a, b = (torch.full((n,), 1.0 / n, dtype=x.dtype) for n in (12, 10))
+    unit = float(solve_sample(x, y, a, b, reg=0.2, tol=1e-11).value)
+    value = float(solve_sample(x, y, mass * a, mass * b, reg=0.2, tol=1e-11).value)
+    assert value == pytest.approx(mass * unit + 0.2 * (mass**2 - mass - mass * np.log(mass)), rel=1e-9)
+
+
 def test_float32_far_from_the_origin():
     x, y = _clouds(200, 200, torch.float32)
     loss = SamplesLoss(blur=0.05)
