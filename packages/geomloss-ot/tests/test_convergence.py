@@ -51,14 +51,18 @@ def test_acceleration_saves_iterations(shapes, metric, blur, reach, limit, plain
 
 
 def test_coarse_images_are_solved_on_the_way():
-    """Without it, the largest image takes 86 iterations."""
-    axis = (torch.arange(128) + 0.5) / 128
+    """44 iterations; 122 if coarser images are only updated."""
+    axis = torch.linspace(0, 1, 128)
     rows, columns = torch.meshgrid(axis, axis, indexing="ij")
-    a, b = (torch.exp(-((rows - r) ** 2 + (columns - 0.5) ** 2) / s) for r, s in ((0.3, 0.01), (0.7, 0.02)))
-    a, b = (image / image.sum() for image in (a, b))
-    result = solve_grid(a, b, blur=1 / 128, tol=1e-3)
+
+    def bump(row, column, size):
+        return torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / size)
+
+    a = bump(0.3, 0.4, 0.01) + 0.5 * bump(0.6, 0.2, 0.004) + 0.05
+    b = bump(0.7, 0.5, 0.02) + 0.3 * bump(0.3, 0.8, 0.01) + 0.05
+    result = solve_grid(a / a.sum(), b / b.sum(), blur=1 / 128, tol=1e-3)
     assert result.status == "converged"
-    assert result.n_iter <= 48
+    assert result.n_iter <= 60
 
 
 @pytest.mark.parametrize("loss", ["sinkhorn", "hausdorff"])
