@@ -50,3 +50,18 @@ def test_compiled_training_step(loss, shape):
 
 def _unit(values):
     return values / values.sum()
+
+
+def test_compiled_loss_after_a_layer():
+    """Clouds of different sizes, in single precision: where tracing Sinkhorn's loop would fail."""
+    torch.compiler.reset()
+    generator = torch.Generator().manual_seed(0)
+    layer, loss = torch.nn.Linear(2, 2), SamplesLoss(blur=0.2, tol=1e-4)
+    x, y = torch.rand(30, 2, generator=generator), torch.rand(40, 2, generator=generator)
+
+    def step(x):
+        return loss(layer(x), y)
+
+    (expected,) = torch.autograd.grad(step(x), layer.weight)
+    (actual,) = torch.autograd.grad(torch.compile(step, backend="eager")(x), layer.weight)
+    torch.testing.assert_close(actual, expected)
