@@ -164,7 +164,6 @@ def test_stopping_early_warns(clouds):
         ({"scaling": 1.0}, "scaling=1.0"),
         ({"diameter": 0.0}, "diameter=0.0"),
         ({"backend": "cuda"}, "backend='cuda'"),
-        ({"backend": "multiscale"}, "multiscale"),
     ],
 )
 def test_refused_options(options, message):

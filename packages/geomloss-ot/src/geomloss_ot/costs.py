@@ -19,7 +19,9 @@ class Cost:
     ``power`` states that the cost is of the order of that power of a distance, which gives blur and reach their units.
     ``homogeneous`` states that ``formula(s x, s y) = s**power formula(x, y)`` for ``s > 0``: points can then be
     scaled instead of costs, which saves one multiplication per pair. ``translation_invariant`` allows to centre the
-    points. ``box_diameter`` bounds the distance between two points of a box, given the lengths of its sides.
+    points. ``box_diameter`` bounds the distance between two points of a box, given the lengths of its sides;
+    ``norm``, for costs that are norms of x - y, is this norm along the last axis. ``bilinear`` states that the cost is
+    |x|^2 + |y|^2 - 2 <x, y>.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Cost:
     translation_invariant: bool = False
     coefficient: float = 1.0
     box_diameter: Callable[[Array], float] | None = None
+    norm: Callable[[Array], Array] | None = None
+    bilinear: bool = False
 
 
 def _sqeuclidean_dense(x: Array, y: Array) -> Array:
@@ -82,6 +86,7 @@ SQEUCLIDEAN = Cost(
     symmetric=True,
     translation_invariant=True,
     box_diameter=_euclidean_diagonal,
+    bilinear=True,
 )
 # Direct differences: |x|^2 + |y|^2 - 2 <x, y> would lose all digits between neighbours.
 EUCLIDEAN = Cost(
@@ -93,6 +98,7 @@ EUCLIDEAN = Cost(
     symmetric=True,
     translation_invariant=True,
     box_diameter=_euclidean_diagonal,
+    norm=lambda vectors: (vectors**2).sum(-1) ** 0.5,
 )
 CITYBLOCK = Cost(
     "cityblock",
@@ -103,6 +109,7 @@ CITYBLOCK = Cost(
     symmetric=True,
     translation_invariant=True,
     box_diameter=lambda sides: float(sides.sum()),
+    norm=lambda vectors: abs(vectors).sum(-1),
 )
 COSINE = Cost(
     "cosine",

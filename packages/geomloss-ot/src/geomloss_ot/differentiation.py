@@ -121,8 +121,13 @@ def _cost_terms(solved: Solved, live: tuple[Tensor, ...]) -> list[Tensor]:
     """Functions of the geometry whose gradients add up to that of the dual objective: plan marginal times softmin."""
     problem, solution = solved.problem, solved.solution
     epsilon, source, target = problem.epsilon, problem.source, problem.target
-    rows, columns = problem.geometry.replace(live).one_sided()
     mass_a, mass_b = source.weights * solution.ratio_f, target.weights * solution.ratio_g
+    if solution.extensions is not None:
+        if problem.symmetric:
+            return [_extension_term(solved, 0, live[0], 2 * mass_a)]
+        masses = enumerate(zip(live, (mass_a, mass_b), strict=True))
+        return [_extension_term(solved, side, x, mass) for side, (x, mass) in masses if x.requires_grad]
+    rows, columns = problem.geometry.replace(live).one_sided()
     if problem.symmetric:  # both sides of the plan are the same, and g has the exact marginal
         mass_a = mass_b if columns is None else 2 * mass_b
     terms = []
@@ -131,6 +136,16 @@ def _cost_terms(solved: Solved, live: tuple[Tensor, ...]) -> list[Tensor]:
     if columns is not None and not problem.symmetric and any(t.requires_grad for t in columns.tensors):
         terms.append(mass_b * columns.softmin(epsilon, source.log_weights + solution.f / epsilon))
     return terms
+
+
+def _extension_term(solved: Solved, side: int, x: Tensor, mass: Tensor) -> Tensor:
+    """A function of the points of one side, with the gradient of ``mass`` times the softmin of their potential."""
+    epsilon, solution = solved.problem.epsilon, solved.solution
+    assert solution.extensions is not None
+    extension = solution.extensions[side]
+    if not extension.geometry.cost.bilinear:
+        return mass * extension.softmin(epsilon, x)
+    return mass * (extension.gradient(epsilon, x.detach()) * x).sum(-1)
 
 
 def _weight_gradients(problem: Problem, solution: Solution) -> list[Tensor]:

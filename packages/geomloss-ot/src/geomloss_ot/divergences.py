@@ -87,8 +87,18 @@ def solve_divergence(
     ab = Solved(problem, sinkhorn(problem, schedule, stopping))
     if self_geometries is None:
         return Divergence(ab, None, None)
-    sides = zip(self_geometries, (problem.source, problem.target), problem.penalties, strict=True)
-    symmetric_problems = (
+    # Averaged updates of a symmetric problem at least halve the error each time, at any temperature, when
+    # exp(-C / epsilon) is a positive kernel: annealing would only add iterations.
+    aa, bb = (
+        Solved(p, sinkhorn(p, (p.epsilon,), stopping)) for p in symmetric_problems(problem, self_geometries)
+    )
+    return Divergence(ab, aa, bb)
+
+
+def symmetric_problems(problem: Problem, geometries: tuple[Geometry, Geometry]) -> list[Problem]:
+    """The problems from each measure to itself."""
+    sides = zip(geometries, (problem.source, problem.target), problem.penalties, strict=True)
+    return [
         replace(
             problem,
             geometry=own,
@@ -98,11 +108,7 @@ def solve_divergence(
             symmetric=True,
         )
         for own, measure, penalty in sides
-    )
-    # Averaged updates of a symmetric problem at least halve the error each time, at any temperature, when
-    # exp(-C / epsilon) is a positive kernel: annealing would only add iterations.
-    aa, bb = (Solved(p, sinkhorn(p, (p.epsilon,), stopping)) for p in symmetric_problems)
-    return Divergence(ab, aa, bb)
+    ]
 
 
 def warn_if_stopped_early(divergence: Divergence, stopping: Stopping, stacklevel: int) -> None:

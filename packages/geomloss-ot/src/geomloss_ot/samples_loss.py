@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from .geometries import Geometry
 from .hausdorff import hausdorff_potentials, hausdorff_value
 from .kernel_norms import KERNELS, Kernel, kernel_potentials, kernel_value
 from .measures import Measure, check_compatible_masses, check_weights, middle, uniform_weights
+from .multiscale import Multiscale, choose_multiscale, solve_multiscale
 from .penalties import PENALTIES
 from .sinkhorn import Problem, Stopping
 
@@ -61,8 +63,12 @@ class SamplesLoss(torch.nn.Module):
     scaling
         Ratio between two distances of the annealing schedule, in (0, 1). It does not change the result: iterations
         at the last temperature go on until ``tol`` is met.
-    truncate, cluster_scale
-        Of the multiscale back end; without effect on the others.
+    truncate
+        Of the multiscale back end: blocks of pairs are skipped where the density of the plan is below
+        exp(-truncate), and below a quarter of ``tol``. None: visit all pairs.
+    cluster_scale
+        Of the multiscale back end: edge of the last cells, whose potentials are handed to the points. Default: half
+        of the blur, for gradients that are right to about 1 %; a quarter brings them to 0.5 %.
     cost
         Instead of ``p``: name of a cost, or a function of two LazyTensors that returns a formula (of two tensors
         (B, N, D) and (B, M, D), that returns (B, N, M), for ``backend="tensorized"``).
@@ -76,7 +82,9 @@ class SamplesLoss(torch.nn.Module):
     verbose
         Print the temperature and marginal error of each iteration.
     backend
-        ``"auto"`` and ``"online"``: lazy reductions; ``"tensorized"``: dense (B, N, M) costs, for small problems.
+        ``"online"``: lazy reductions over all pairs; ``"tensorized"``: dense (B, N, M) costs, for small problems;
+        ``"multiscale"``: cells as long as they resolve the blur, for large clouds, with values that are right to 0.1 %
+        of the divergence; ``"auto"``: multiscale for p=2, large clouds and dimension at most 3, online for others.
     tol
         Relative L1 error of the marginals at which iterations stop. The error on the value is of the order of its
         square. Not in GeomLoss.
@@ -139,8 +147,16 @@ class SamplesLoss(torch.nn.Module):
                 check_positive(name, value)
         if not 0 < scaling < 1:
             raise ValueError(f"scaling={scaling!r}: expected a number in (0, 1), such as 0.5 or 0.9.")
-        if backend == "multiscale":
-            raise ValueError("backend='multiscale' is not available: 'online' computes the same loss.")
+        if backend == "multiscale" and loss != "sinkhorn":
+            raise ValueError(
+                f"backend='multiscale' computes loss='sinkhorn' only, and loss={loss!r}: choose 'auto' or 'online'."
+            )
+        if cluster_scale is not None:
+            check_positive("cluster_scale", cluster_scale)
+        if backend == "multiscale" and cost is not None and cluster_scale is None:
+            raise ValueError(
+                "backend='multiscale' does not know how large cells may be for this cost: give cluster_scale=..."
+            )
         check_choice("unbalanced_type", unbalanced_type, tuple(PENALTIES))
         self._penalties = find_penalties(
             "reach", reach, unbalanced_type, lambda distance: float(distance) ** p
@@ -168,7 +184,7 @@ class SamplesLoss(torch.nn.Module):
             Weights (N,), (N, 1), (B, N) or (B, N, 1). Default: 1 / N and 1 / M.
         l_x, l_y
             Cluster of each point, a whole number: (N,) and (M,). They may speed a computation up, never change its
-            result; only ``backend="auto"`` takes them.
+            result; only the back ends ``"multiscale"``, whose cells they cut, and ``"auto"`` take them.
 
         Returns
         -------
@@ -182,10 +198,15 @@ class SamplesLoss(torch.nn.Module):
             devices.
         """
         call = _parse(args)
-        if len(args) == 6 and self.backend != "auto":
+        if len(args) == 6 and self.backend not in ("auto", "multiscale"):
             raise ValueError(
                 f"backend={self.backend!r} has no use for the cluster labels l_x and l_y: give (a, x, b, y), "
                 "or choose backend='auto'."
+            )
+        if self.backend == "multiscale" and call.x.ndim > 2:
+            raise ValueError(
+                f"backend='multiscale' takes one pair of clouds (N, D) and (M, D), and x has shape "
+                f"{tuple(call.x.shape)}: loop over the batch, or choose backend='auto'."
             )
         if self.loss in KERNELS:
             value, pair = self._kernel_loss(call)
@@ -235,9 +256,18 @@ class SamplesLoss(torch.nn.Module):
         problem = Problem(geometry, source, target, self._penalties, self.blur**self.p)
         stopping = Stopping(self.tol, self.max_iter, print_progress if self.verbose else None)
         pair = (others[0], others[1]) if debias else None
-        divergence = solve_divergence(problem, pair, Annealing(self.scaling, self.diameter), stopping)
+        if self._is_multiscale(problem):
+            settings = Multiscale(self.cluster_scale, truncate=self.truncate, labels=call.labels)
+            divergence = solve_multiscale(problem, pair, settings, stopping)
+        else:
+            divergence = solve_divergence(problem, pair, Annealing(self.scaling, self.diameter), stopping)
         warn_if_stopped_early(divergence, stopping, stacklevel=7)
         return divergence, geometry
+
+    def _is_multiscale(self, problem: Problem) -> bool:
+        if self.backend == "auto" and self.loss == "sinkhorn" and self.cost is None:
+            return choose_multiscale(problem)
+        return self.backend == "multiscale"
 
     def _cost(self) -> Cost:
         if self.cost is not None:
@@ -261,6 +291,7 @@ class _Call:
     b: Tensor
     y: Tensor
     weight_shapes: tuple[tuple[int, ...], tuple[int, ...]]  # as given
+    labels: tuple[np.ndarray, np.ndarray] | None
 
 
 def _parse(args: tuple[Tensor, ...]) -> _Call:
@@ -287,7 +318,8 @@ def _parse(args: tuple[Tensor, ...]) -> _Call:
         _check_labels(name, label, points)
     a, b = (uniform_weights(x), uniform_weights(y)) if len(args) == 2 else (args[0], args[2])
     shapes = (tuple(a.shape), tuple(b.shape))
-    return _Call(_weights("a", a, x), x, _weights("b", b, y), y, shapes)
+    cells = (labels[0].cpu().numpy(), labels[1].cpu().numpy()) if labels else None
+    return _Call(_weights("a", a, x), x, _weights("b", b, y), y, shapes, cells)
 
 
 def _check_labels(name: str, labels: Tensor, points: Tensor) -> None:

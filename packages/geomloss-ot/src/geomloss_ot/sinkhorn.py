@@ -11,7 +11,7 @@ import numpy as np
 from symbolic_matrices.arrays import Array, library_of
 
 from . import acceleration
-from .geometries import Geometry
+from .geometries import Extension, Geometry
 from .measures import Measure
 from .penalties import Penalty
 from .translations import best_translation
@@ -105,6 +105,8 @@ class Solution:
     error: Array  # (...), float64: relative L1 marginal error of the last but one iterate, not smaller than the last
     n_iter: int
     status: str  # "converged", "rounding" or "max_iter"
+    partner: Array | None = None  # (..., M): the potential that f is the Sinkhorn update of; close to g
+    extensions: tuple[Extension, Extension] | None = None  # where f and g are updates of coarser potentials
 
 
 class _Step(NamedTuple):
@@ -112,6 +114,7 @@ class _Step(NamedTuple):
 
     f: Array
     g: Array
+    partner: Array  # (..., M): what f is the Sinkhorn update of; f itself in symmetric problems
     ratio_f: Array
     ratio_g: Array
     residual: Array  # map(state) - state
@@ -142,7 +145,7 @@ def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) 
         # Views of the same memory: between two reductions, NumPy's small operations start in a tenth of the time of
         # PyTorch's, whose threads also wait for the cores that the reductions use.
         hosted = problem.replace(tuple(tensor.numpy() for tensor in problem.tensors))
-        return _as_tensors(_anneal(hosted, schedule, stopping), library.namespace.from_numpy)
+        return to_tensors(_anneal(hosted, schedule, stopping), library.namespace.from_numpy)
     return _anneal(problem, schedule, stopping)
 
 
@@ -155,7 +158,7 @@ def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -
         scale = next((scale for scale, resolution in scales if resolution <= epsilon), problem)
         scale = replace(scale, epsilon=epsilon)
         if state is None:
-            state = _first_state(scale, epsilon)
+            state = first_state(scale, epsilon)
         elif scale.geometry is not current.geometry:
             state = _refined(replace(current, epsilon=epsilon), scale, state)
         current = scale
@@ -168,10 +171,10 @@ def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -
             state, error = solution.g, solution.error
         _report(stopping, iteration + 1, epsilon, error)
     if state is None:
-        state = _first_state(problem, schedule[0])
+        state = first_state(problem, schedule[0])
     elif current.geometry is not problem.geometry:
         state = _refined(replace(current, epsilon=problem.epsilon), problem, state)
-    return _converge(problem, state, stopping, len(steps))
+    return converge(problem, state, stopping, len(steps))
 
 
 def _scales(problem: Problem) -> tuple[tuple[Problem, float], ...]:
@@ -195,12 +198,18 @@ def _refined(coarse: Problem, fine: Problem, state: Array) -> Array:
     return fine.penalties[1].proximal(softmin, coarse.epsilon)
 
 
-def _as_tensors(solution: Solution, convert: Callable[[np.ndarray], Array]) -> Solution:
-    names = ("f", "g", "ratio_f", "ratio_g", "value", "error")
-    return replace(solution, **{name: convert(np.asarray(getattr(solution, name))) for name in names})
+def to_tensors(solution: Solution, convert: Callable[[np.ndarray], Array]) -> Solution:
+    """A solution in NumPy's arrays, in those of another library."""
+    names = ("f", "g", "ratio_f", "ratio_g", "value", "error", "partner")
+    arrays = {name: getattr(solution, name) for name in names}
+    found = {name: convert(np.asarray(array)) for name, array in arrays.items() if array is not None}
+    extensions = solution.extensions
+    if extensions is not None:
+        extensions = extensions[0].to_tensors(convert), extensions[1].to_tensors(convert)
+    return replace(solution, extensions=extensions, **found)
 
 
-def _converge(problem: Problem, state: Array, stopping: Stopping, done: int) -> Solution:
+def converge(problem: Problem, state: Array, stopping: Stopping, done: int) -> Solution:
     """Accelerated fixed-point iterations at the final temperature."""
     ascent = None
     while True:
@@ -257,7 +266,7 @@ def row_marginal(problem: Problem, f: Array, g: Array) -> Array:
     return problem.source.weights * problem.geometry.apply_plan(problem.epsilon, f, g, values)[..., 0]
 
 
-def _first_state(problem: Problem, epsilon: float) -> Array:
+def first_state(problem: Problem, epsilon: float) -> Array:
     """The potential of very large temperatures, where the plan is the product of the measures."""
     penalty = problem.penalties[1]
     g = penalty.proximal(problem.geometry.T.softmin(epsilon, problem.source.log_weights), epsilon)
@@ -277,29 +286,29 @@ def _fixed_point_step(problem: Problem, state: Array) -> _Step:
         f = penalty_a.proximal(softmin_f, epsilon)
         softmin_g = problem.geometry.T.softmin(epsilon, problem.source.log_weights + f / epsilon)
     g = penalty_b.proximal(softmin_g, epsilon)
-    ratio_f, ratio_g = _ratio(f, softmin_f, epsilon), _ratio(g, softmin_g, epsilon)
+    ratio_f, ratio_g = plan_ratio(f, softmin_f, epsilon), plan_ratio(g, softmin_g, epsilon)
     # Relative L1 distance between the marginal of the plan of f and its partner and the one that the penalty asks for.
-    difference = abs(_ratio(partner, softmin_g, epsilon) - ratio_g)
+    difference = abs(plan_ratio(partner, softmin_g, epsilon) - ratio_g)
     error = problem.target.integrate(difference) / problem.target.integrate(ratio_g)
     residual = (g - state) / 2 if problem.symmetric else g - state
-    return _Step(f, g, ratio_f, ratio_g, residual, error)
+    return _Step(f, g, partner, ratio_f, ratio_g, residual, error)
 
 
-def _ratio(potential: Array, softmin: Array, epsilon: float) -> Array:
+def plan_ratio(potential: Array, softmin: Array, epsilon: float) -> Array:
     """Marginal of the plan over the weights. The bound keeps a wild extrapolation from overflowing."""
     xp = library_of(potential).namespace
     return xp.exp(xp.clip((potential - softmin) / epsilon, -80.0, 80.0))
 
 
 def _solution(problem: Problem, step: _Step, n_iter: int, status: str) -> Solution:
-    f, g, value = step.f, step.g, _dual_value(problem, step)
+    f, g, partner, value = step.f, step.g, step.partner, _dual_value(problem, step)
     if problem.conserves_mass and not problem.symmetric:
         # Constants move freely between f and g: give both potentials the same mean.
         source, target = problem.source, problem.target
         shift = (source.integrate(f) - target.integrate(g)) / (source.mass + target.mass)
         shift = library_of(f).astype(shift, library_of(f).dtype_name(f))[..., None]
-        f, g = f - shift, g + shift
-    return Solution(f, g, step.ratio_f, step.ratio_g, value, step.error, n_iter, status)
+        f, g, partner = f - shift, g + shift, partner + shift
+    return Solution(f, g, step.ratio_f, step.ratio_g, value, step.error, n_iter, status, partner)
 
 
 def _rounding_error(problem: Problem, step: _Step) -> float:

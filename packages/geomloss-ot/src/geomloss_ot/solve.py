@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from symbolic_matrices.arrays import Array, library_of
 
 from .arguments import (
+    check_choice,
     check_clouds,
     grid_geometries,
     point_geometries,
@@ -21,6 +23,7 @@ from .costs import find_cost
 from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
 from .geometries import Geometry, MatrixGeometry
 from .measures import check_compatible_masses, check_points, check_same_kind, middle
+from .multiscale import Multiscale, solve_multiscale
 from .results import OTResult
 from .sinkhorn import Problem, Progress, Stopping
 
@@ -42,6 +45,7 @@ def solve_sample(
     reach: float | tuple[float | None, float | None] | None = None,
     debias: bool = False,
     lazy: bool = True,
+    backend: str = "online",
     max_iter: int = 1000,
     tol: float | None = None,
     callback: Callable[[Progress], None] | None = None,
@@ -84,6 +88,10 @@ def solve_sample(
         Both sides should then have the same penalty: the divergence of a from itself is zero only in this case.
     lazy
         Never store the N x M costs. False is for small problems and costs that only exist as arrays.
+    backend
+        ``"online"``: all pairs at all iterations; ``"multiscale"``, for large clouds in low dimension and the costs
+        "sqeuclidean", "euclidean" and "cityblock": cells first, then points, without the pairs that hold at most
+        ``tol / 4`` of the mass of a row or a column. The result is the same, up to ``tol``.
     max_iter
         Largest number of iterations, annealing included.
     tol
@@ -131,7 +139,14 @@ def solve_sample(
     centre = middle(X_a, X_b) if cost.translation_invariant else None
     geometries = point_geometries(X_a, X_b, cost, centre, lazy=lazy, debias=debias)
     problem = Problem(geometries[0], source, target, sides, epsilon)
-    divergence = _solve(problem, geometries[1:], read_stopping(X_a, tol, max_iter, callback))
+    check_choice("backend", backend, ("online", "multiscale"))
+    method = partial(solve_multiscale, settings=Multiscale(width=0.0)) if backend == "multiscale" else None
+    if method is not None and (not lazy or X_a.ndim > 2 or not cost.translation_invariant):
+        raise ValueError(
+            f"backend='multiscale' serves one pair of clouds, lazy=True and the costs sqeuclidean, euclidean and "
+            f"cityblock, but X_a has shape {tuple(X_a.shape)}, lazy={lazy} and metric={metric!r}: choose 'online'."
+        )
+    divergence = _solve(problem, geometries[1:], read_stopping(X_a, tol, max_iter, callback), method)
     return OTResult(divergence, centre)
 
 
@@ -249,11 +264,17 @@ def solve_grid(
     return OTResult(divergence, grids=(size_a, size_b))
 
 
-def _solve(problem: Problem, self_geometries: tuple[Geometry, ...], stopping: Stopping) -> Divergence:
+def _solve(
+    problem: Problem,
+    self_geometries: tuple[Geometry, ...],
+    stopping: Stopping,
+    method: Callable[..., Divergence] | None = None,
+) -> Divergence:
     bounds = problem.penalties[0].ratio_bounds, problem.penalties[1].ratio_bounds
     check_compatible_masses((problem.source, problem.target), bounds)
     pair = (self_geometries[0], self_geometries[1]) if self_geometries else None
-    divergence = solve_divergence(problem, pair, Annealing(), stopping)
+    method = method or partial(solve_divergence, annealing=Annealing())
+    divergence = method(problem, pair, stopping=stopping)
     warn_if_stopped_early(divergence, stopping, stacklevel=3)
     return divergence
 

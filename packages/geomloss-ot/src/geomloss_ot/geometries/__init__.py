@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .extension import Extension
 from .geometry import Coarsening, Geometry
 from .grid import GridGeometry
 from .matrix import MatrixGeometry
@@ -10,6 +11,7 @@ from .ragged import RaggedGeometry, pad
 
 __all__ = [
     "Coarsening",
+    "Extension",
     "Geometry",
     "GridGeometry",
     "MatrixGeometry",

@@ -1,0 +1,176 @@
+"""Owns multiscale divergences: how far the problems descend the scales together; ignores public conventions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from symbolic_matrices.arrays import Array, library_of
+
+from ..divergences import Divergence, Solved, symmetric_problems
+from ..geometries import Geometry, PointGeometry
+from ..measures import Measure
+from ..sinkhorn import Problem, Stopping, to_tensors
+from .hierarchy import build_hierarchy
+from .walk import Cloud, Stage, Stages, Walk, Walks, displacements, extend, first_stages, is_finest, refine
+
+_FINER = 10  # scales below the cells that are asked for: there, cells are as good as points
+_COARSE = 2.0  # edge of the cells while temperatures decrease, in units of the blur
+_CELL = 0.5  # edge of the last cells
+_SAMPLE = 512  # cells whose displacements are compared between two scales
+_LEAST = 1e-4  # displacements that do not matter, in units of the blur
+_MANY_PAIRS = 2.5e7  # where the single-scale solver takes as long
+_LOW_DIMENSION = 3
+_DECREASE_OF_GRADIENTS = 4.0
+_DECREASE = 8.0  # of the error on the value when cells are halved: at least that much
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """How a multiscale solver proceeds.
+
+    ``width`` is the edge of the cells whose potentials are handed to the points: by default, half of the blur; zero: as
+    small as the points need. Cells are halved further until the value and, for squared distances, its gradient are
+    foreseen to be right up to ``accuracy`` and ``gradient_accuracy``. Distances have a kink, that is felt by points in
+    the same cell: there, cells are always as small as the points need. Blocks are skipped where the density of the plan
+    is below exp(-truncate) and a quarter of the tolerance. Points of different ``labels``, one array per side, never
+    share a cell.
+    """
+
+    width: float | None = None
+    accuracy: float = 1e-3
+    gradient_accuracy: float = 2e-2
+    truncate: float | None = 5.0
+    labels: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def choose_multiscale(problem: Problem) -> bool:
+    """Whether cells are worth their while: one pair of large clouds in low dimension, as measured on two cores."""
+    n, m = problem.geometry.shape[-2:]
+    is_single = len(problem.geometry.shape) == 2
+    if not is_single or n * m < _MANY_PAIRS or not isinstance(problem.geometry, PointGeometry):
+        return False
+    return problem.geometry.cost.bilinear and problem.geometry.x.shape[-1] <= _LOW_DIMENSION
+
+
+def solve_multiscale(
+    problem: Problem,
+    self_geometries: tuple[Geometry, Geometry] | None,
+    settings: Multiscale,
+    stopping: Stopping,
+) -> Divergence:
+    """Solve a problem between points, and the two symmetric ones if their geometries are given."""
+    geometry = problem.geometry
+    assert isinstance(geometry, PointGeometry)
+    own = self_geometries or tuple(PointGeometry(x, x, geometry.cost) for x in (geometry.x, geometry.y))
+    problems = [problem, *symmetric_problems(problem, (own[0], own[1]))]
+    walks, convert = _walks(problems, settings, stopping)
+    width, blur = _width(problem, settings), _blur(problem)
+    coarse = _FINER + max(0, round(math.log2(_COARSE * blur / width)))
+    stages = first_stages(walks, coarse)
+    has_kink = not geometry.cost.bilinear and settings.width is None
+    last = 0 if settings.width == 0 or has_kink else _FINER
+    before = stages
+    count = 1 if self_geometries is None else 3
+    while not is_finest(walks, stages) and not (
+        stages.ab.number <= last and _is_accurate((before, stages), count, settings)
+    ):
+        before, stages = stages, refine(walks, stages)
+    parts: list[Any] = [
+        Solved(one, convert(extend(walk, stage)))
+        for one, walk, stage in zip(problems, walks[:count], stages, strict=False)
+    ]
+    return Divergence(*[*parts, None, None][:3])
+
+
+def _is_accurate(pair: tuple[Stages, Stages], count: int, settings: Multiscale) -> bool:
+    """Whether what changed from the last cells to these ones foretells small changes down to the points.
+
+    Of the value and of displacements, the gradients of the debiased potentials.
+    """
+    before, stages = pair
+    if not stages.ab.is_new:
+        return False  # the same cells tell nothing
+    if not _is_value_accurate(stages[:count], settings.accuracy):
+        return False
+    geometry = stages.ab.problem.geometry
+    assert isinstance(geometry, PointGeometry)
+    if not geometry.cost.bilinear:
+        return True
+    for side in (0, 1):
+        cells = stages.ab.cells[side]
+        every = slice(None, None, -(-len(cells.level) // _SAMPLE))
+        old, new = (displacements(some, side, cells.points[every], count > 1) for some in (before, stages))
+        weights = cells.measure.weights[every]
+        change, size = (Measure(weights).integrate((d**2).sum(-1)) ** 0.5 for d in (new - old, new))
+        least = _LEAST * _blur(stages.ab.problem) * float(weights.sum()) ** 0.5
+        if float(change) / _DECREASE_OF_GRADIENTS > settings.gradient_accuracy * float(size) + least:
+            return False
+    return True
+
+
+def _is_value_accurate(stages: tuple[Stage, ...], accuracy: float) -> bool:
+    signs = (1.0, -0.5, -0.5)
+    value, change = 0.0, 0.0
+    for sign, stage in zip(signs, stages, strict=False):
+        if stage.guess is None:
+            return False
+        value += sign * float(stage.solution.value)
+        change += sign * float(stage.solution.value - stage.guess.value)
+    problem, weights = stages[0].problem, stages[0].problem.source.weights
+    if len(stages) > 1:
+        value += problem.epsilon / 2 * float(problem.source.mass - problem.target.mass) ** 2
+    digits = float(library_of(weights).namespace.finfo(weights.dtype).eps)
+    return abs(change) / _DECREASE <= accuracy * abs(value) + digits * abs(float(stages[0].solution.value))
+
+
+def _blur(problem: Problem) -> float:
+    """The distance that a temperature stands for."""
+    geometry = problem.geometry
+    assert isinstance(geometry, PointGeometry)
+    cost = geometry.cost
+    return float((problem.epsilon / (cost.power * cost.coefficient)) ** (1 / cost.power))
+
+
+def _width(problem: Problem, settings: Multiscale) -> float:
+    return settings.width or _CELL * _blur(problem)
+
+
+def _walks(problems: list[Problem], settings: Multiscale, stopping: Stopping) -> tuple[Walks, Any]:
+    """One walk per problem, on shared clouds, and what brings a solution back to the library of the problems."""
+    problem = problems[0].detached()
+    geometry = problem.geometry
+    assert isinstance(geometry, PointGeometry)
+    library = library_of(geometry.x)
+    hosted = library.name == "torch" and library.device(geometry.x) == "cpu" and geometry.takes_any_library
+    cost = geometry.cost
+    width = _width(problem, settings) / 2**_FINER
+    dtype, device = library.dtype_name(geometry.x), library.device(geometry.x)
+
+    def lift(array: np.ndarray) -> Array:
+        return array if hosted else library.convert(array, dtype, device)
+
+    def lift_indices(array: np.ndarray) -> Array:
+        return array if hosted else library.convert(array, "int64", device)
+
+    clouds = []
+    for side, (points, measure) in enumerate(((geometry.x, problem.source), (geometry.y, problem.target))):
+        labels = None if settings.labels is None else settings.labels[side]
+        arrays = library.to_numpy(points), library.to_numpy(measure.weights)
+        clouds.append(Cloud(build_hierarchy(*arrays, width, labels), lift, lift_indices))
+    truncation = None
+    if settings.truncate is not None and (cost.bilinear or cost.norm is not None):
+        truncation = max(settings.truncate, math.log(4 / stopping.tol))
+    pairs = ((clouds[0], clouds[1]), (clouds[0], clouds[0]), (clouds[1], clouds[1]))
+    walks = []
+    for one, pair in zip(problems, pairs, strict=False):
+        detached = one.detached()
+        if hosted:
+            detached = detached.replace(tuple(tensor.numpy() for tensor in detached.tensors))
+        walks.append(Walk(detached, pair, cost, truncation, stopping))
+    return Walks(*walks), (
+        lambda solution: to_tensors(solution, library.namespace.from_numpy)
+    ) if hosted else (lambda solution: solution)
