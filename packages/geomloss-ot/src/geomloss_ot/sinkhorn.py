@@ -167,7 +167,7 @@ def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -
             state, error = state + step.residual, step.error
         else:
             # Small problems may as well be solved: what they leave behind shrinks slowly on the large one.
-            solution = _converge(scale, state, coarse_stopping, 0)
+            solution = converge(scale, state, coarse_stopping, 0)
             state, error = solution.g, solution.error
         _report(stopping, iteration + 1, epsilon, error)
     if state is None:
