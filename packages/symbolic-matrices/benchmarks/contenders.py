@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module  # for peers that another benchmark does without
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
-from pykeops.torch import LazyTensor as KeopsTensor
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp as scipy_sum_of_exponentials
-from sklearn.neighbors import NearestNeighbors
 
 from symbolic_matrices import LazyTensor
 
@@ -136,14 +134,14 @@ def ten_nearest(tensor: Any, x: torch.Tensor, y: torch.Tensor, b: torch.Tensor) 
 
 def symbolic_peers(formula: Formula, data: Data) -> Contenders:
     """KeOps; and, where the matrix fits into memory, PyTorch with and without its compiler."""
-    peers: Contenders = {"KeOps": partial(formula, KeopsTensor, *data)}
+    peers: Contenders = {"KeOps": partial(formula, import_module("pykeops.torch").LazyTensor, *data)}
     if len(data[0]) * len(data[1]) <= MOST_DENSE_ENTRIES:
         peers["torch dense"] = partial(formula, Dense, *data)
-        peers["torch.compile"] = _compiled(formula, data)
+        peers["torch.compile"] = compiled(formula, data)
     return peers
 
 
-def _compiled(formula: Formula, data: Data) -> Callable[[], torch.Tensor]:
+def compiled(formula: Formula, data: Data) -> Callable[[], torch.Tensor]:
     """The formula through torch.compile. Each case starts from an empty cache, so that its first call is one."""
     torch._dynamo.reset()
     if formula is gaussian_gradient:
@@ -182,14 +180,15 @@ def neighbor_peers(data: Data, count: int) -> Contenders:
 
 
 def _faiss(x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
-    index = faiss.IndexFlatL2(y.shape[1])
+    index = import_module("faiss").IndexFlatL2(y.shape[1])
     index.add(y)
     squared, _ = index.search(x, count)
     return squared if count > 1 else squared[:, 0]
 
 
 def _scikit_learn(x: np.ndarray, y: np.ndarray, count: int, algorithm: str) -> np.ndarray:
-    search = NearestNeighbors(n_neighbors=count, algorithm=algorithm, n_jobs=-1).fit(y)
+    neighbors = import_module("sklearn.neighbors")
+    search = neighbors.NearestNeighbors(n_neighbors=count, algorithm=algorithm, n_jobs=-1).fit(y)
     distances, _ = search.kneighbors(x)
     return distances**2 if count > 1 else distances[:, 0] ** 2
 

@@ -37,7 +37,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen = config.getoption("--backend")
     for item in items:
-        if chosen is not None and item.get_closest_marker("cpu_only"):
+        is_cpu_only = item.get_closest_marker("cpu_only") or item.path.parent.name == "native"
+        if chosen is not None and is_cpu_only:
             item.add_marker(
                 pytest.mark.skip(reason=f"not for {chosen}: tests what only the CPU's backend has")
             )

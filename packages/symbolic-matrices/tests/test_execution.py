@@ -66,6 +66,7 @@ def test_threads_do_not_disturb_each_other():
         assert_close(result, distances(x).min(axis=1, backend="reference"))
 
 
+@pytest.mark.cpu_only  # the memory of launches is that of the emulator
 def test_numbers_and_sizes_that_change_neither_compile_nor_fill_the_memory():
     x = np.random.default_rng(0).random((40, 2))
 
