@@ -2,7 +2,7 @@
 
 Usage: ``python tools/instruction_counts.py`` after a change that is meant to change the code of kernels, with another
 compiler as ``CXX="clang++" python tools/instruction_counts.py``. It rewrites the entries of the compiler that it finds,
-in ``instruction_counts.json`` beside the test, and prints what changed.
+in ``instruction_counts.json`` beside the test and in the table of the page on speed, and prints what changed.
 
 A count is that of the inner loop in the compiler's assembly: it depends on the compiler, but neither on the processor
 that it runs on nor on what else runs there.
@@ -20,12 +20,22 @@ import numpy as np
 from symbolic_matrices import BackendError, Explanation, LazyTensor, Vi, Vj, explain
 from symbolic_matrices.compilation import Compiler, require_compiler
 
-FILE = Path(__file__).parents[1] / "packages/symbolic-matrices/tests/native/instruction_counts.json"
+PACKAGE = Path(__file__).parents[1] / "packages/symbolic-matrices"
+FILE = PACKAGE / "tests/native/instruction_counts.json"
+PAGE, PAGE_COMPILER = PACKAGE / "docs/benchmarks/instructions.md", "gcc 12"
 UPDATE = "hatch run instruction_counts"
 ARCHITECTURES = ("avx512", "avx2", "neon")
 ABSOLUTE, RELATIVE = 0.5, 0.02  # more instructions for a register of pairs than were written down
 UNKNOWN = 1.5  # times the most of any compiler, for a compiler that none were written down of
 ALL, SPILL = "all", "spill"
+ARITHMETIC = {  # columns of the page: what a name sums up; what is left is moves, addresses and branches
+    "products and multiply-adds": ("multiply", "multiply-add"),
+    "additions": ("add",),
+    "roots, divisions": ("divide, root",),
+    "exponents, look-ups": ("exponent", "shuffle", "integer"),
+    "comparisons": ("compare, blend",),
+    "loads, stores": ("load", "store", "broadcast", "spill"),
+}
 Counts = dict[str, float]  # instructions for a register of pairs, by kind and in all
 
 
@@ -128,6 +138,21 @@ def difference(before: Counts, now: Counts) -> str:
     return ", ".join(f"{kind} {changes[kind]:+.2f}" for kind in changed) or "no kind changed"
 
 
+def page() -> str:
+    """A Markdown table of the committed counts of one compiler."""
+    by_arch = read()[PAGE_COMPILER]
+    lines = [
+        f"| kernel | {' | '.join(ARITHMETIC)} | all | all with AVX2 |",
+        f"|---|{'---|' * (len(ARITHMETIC) + 2)}",
+    ]
+    for case in CASES:
+        wide, narrow = by_arch["avx512"][case], by_arch["avx2"][case]
+        cells = [sum(wide.get(kind, 0.0) for kind in kinds) for kinds in ARITHMETIC.values()]
+        counts = " | ".join(f"{number:.1f}" for number in (*cells, wide[ALL], narrow[ALL]))
+        lines.append(f"| {case} | {counts} |")
+    return "\n".join(lines) + "\n"
+
+
 def update() -> None:
     """Count anew with the compiler at hand, and write down what it can compile for."""
     compiler = name_of(require_compiler())
@@ -146,6 +171,7 @@ def update() -> None:
         written[compiler][arch] = found
     FILE.write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
     print(f"Wrote the counts of {compiler} to {FILE.name}.")
+    PAGE.write_text(page())
 
 
 if __name__ == "__main__":

@@ -75,6 +75,8 @@ def test_update_writes_what_the_compiler_can_and_keeps_the_rest(
         return {counts.ALL: 1.0}
 
     monkeypatch.setattr(counts, "FILE", tmp_path / "counts.json")
+    monkeypatch.setattr(counts, "PAGE", tmp_path / "counts.md")
+    monkeypatch.setattr(counts, "PAGE_COMPILER", counts.name_of(compilation.require_compiler()))
     monkeypatch.setattr(counts, "count", count)
     counts.FILE.write_text('{"another 1": {}}')
     counts.update()
@@ -83,3 +85,8 @@ def test_update_writes_what_the_compiler_can_and_keeps_the_rest(
     assert set(written) == {"another 1", name}
     assert set(written[name]) == set(counts.ARCHITECTURES) - {"neon"}
     assert "neon: another family" in capsys.readouterr().out
+    assert counts.PAGE.read_text() == counts.page()
+
+
+def test_the_page_on_speed_shows_the_committed_counts() -> None:
+    assert counts.PAGE.read_text() == counts.page(), f"Write the page anew: {counts.UPDATE}"
