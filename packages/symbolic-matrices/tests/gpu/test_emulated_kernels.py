@@ -110,6 +110,15 @@ def test_batches_broadcast(rng):
     assert_close(tensor.sum(axis=3, backend=BACKEND), wanted, factor=10)
 
 
+def test_batches_of_fewer_dimensions(rng):
+    """An array with some of the batch's dimensions, but not all: none of its strides gets lost."""
+    x, y, s = (sample(rng, shape) for shape in ((2, 1, 4, 6, 1, 2), (3, 1, 1, 5, 2), (3, 1, 1, 1, 1)))
+    tensor = LazyTensor(x).sqdist(LazyTensor(y)) * LazyTensor(s)
+    wanted = tensor.sum(axis=4, backend="reference")
+    assert wanted.shape == (2, 3, 4, 6, 1)
+    assert_close(tensor.sum(axis=4, backend=BACKEND), wanted, factor=10)
+
+
 def test_strided_arrays(rng):
     x, y = sample(rng, (40, 6))[::2, ::2], sample(rng, (3, 25)).T
     tensor = Vi(x).sqdist(Vj(y))

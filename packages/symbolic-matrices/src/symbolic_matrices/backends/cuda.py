@@ -316,7 +316,7 @@ def _batch_strides(library: ArrayLibrary, array: Array, rank: int) -> tuple[int,
     """Strides along the dimensions of the batch, 0 where the array is broadcast."""
     strides = library.strides(array)
     own = [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
-    own = own[len(own) - rank :] if rank else []
+    own = own[max(0, len(own) - rank) :]
     return (*[0] * (rank - len(own)), *own)
 
 
