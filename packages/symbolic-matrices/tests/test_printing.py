@@ -57,6 +57,16 @@ def test_the_last_stage_never_reads_its_output():
     assert "out[0] +=" not in source
 
 
+def test_vectors_that_are_read_once_are_never_stored():
+    x, y = Vi(X), Vj(X)
+    weighted = gaussian() * (x - y)
+    average = explain(weighted.sum(-1), "sumsoftmaxweight", weight=(x * y).concat(x - y)).source
+    assert "out[k] = t2 * (r[k] - c[k]);" in explain(weighted).source
+    assert "out[1 + k] = (r[k] * c[k]);" in average.replace("t1[k]", "(r[k] * c[k])")
+    assert "V t0[" not in explain((x - y).abs().sum(-1)).source
+    assert "[3];" in explain((x - y) * (x - y).exp()).source  # this difference is read twice
+
+
 def test_equal_plans_print_equal_texts():
     texts = {explain(gaussian(), "sum", axis=1).source for _ in range(3)}
     assert len(texts) == 1

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from .errors import ShapeError
 from .expressions import Axis, Call, Constant, Index, Node, Variable, topological
 from .formula_text import print_formula, readable_name
-from .operations import Operation
+from .operations import Operand, Operation
 from .planning import Plan
 
 INDENT = "    "
@@ -68,6 +68,57 @@ class Spelled:
 
 
 @dataclass(frozen=True)
+class Inlined:
+    """A vector in the text that is never stored: each component is spelled where it is read."""
+
+    node: Call
+    operands: tuple[Operand, ...]
+
+    @property
+    def dim(self) -> int:
+        return self.node.dim
+
+    def __getitem__(self, component: int | str) -> str:
+        return f"({_spell_component(self.node, self.operands, component)})"
+
+
+def _spell_component(node: Call, operands: Sequence[Operand], component: int | str) -> str:
+    operation = _operation(node)
+    return operation.component.format(
+        *(operand[component] for operand in operands), attributes=node.attributes
+    )
+
+
+def _operation(node: Call) -> Operation:
+    operation = node.operation
+    assert isinstance(operation, Operation)
+    return operation
+
+
+def inlined_vectors(nodes: Collection[Node]) -> set[Node]:
+    """The vectors whose components are each read once, in the stage that computes them.
+
+    They need no memory: an array of all the components of several columns would not fit the registers.
+    """
+    readers: dict[Node, list[tuple[Call, int]]] = {}
+    for node in nodes:
+        if isinstance(node, Call):
+            for position, argument in enumerate(node.arguments):
+                readers.setdefault(argument, []).append((node, position))
+    return {node for node, reads in readers.items() if len(reads) == 1 and _is_inlined(node, *reads[0])}
+
+
+def _is_inlined(node: Node, reader: Call, position: int) -> bool:
+    is_spelled = isinstance(node, Call) and node.dim > 1 and _operation(node).is_componentwise
+    return is_spelled and node.axes == reader.axes and _operation(reader).reads_once(position)
+
+
+def _goes_straight(root: Node) -> bool:
+    """Whether the components of a result of pairs are assigned to ``out`` as they are computed."""
+    return isinstance(root, Call) and _operation(root).goes_straight
+
+
+@dataclass(frozen=True)
 class KeptValues:
     """Where the values that later stages need stand in the buffer of their stage."""
 
@@ -95,9 +146,11 @@ class _StagePrinter:
     def __init__(self, stage: Stage, kept: dict[Stage, KeptValues], given: Mapping[Node, Spelled]) -> None:
         self.stage, self.kept = stage, kept
         self.lines: list[str] = []
-        self.names = dict(given)
+        self.names: dict[Node, Operand] = dict(given)
+        self.inlined: set[Node] = set()
 
     def print_stage(self, nodes: list[Node], root: Node) -> list[str]:
+        self.inlined = inlined_vectors(nodes)
         for node in nodes:
             if node.axes == self.stage.axes and not isinstance(node, Constant):
                 self._print_node(node)
@@ -113,8 +166,7 @@ class _StagePrinter:
         """Whether a value goes straight to the buffer of its stage. The last one cannot hold intermediate sums."""
         if node not in self.kept[self.stage].offsets:
             return False
-        is_componentwise = isinstance(node, Call) and getattr(node.operation, "is_componentwise", False)
-        return is_componentwise or not self._is_last
+        return not self._is_last or _goes_straight(node)
 
     def _print_node(self, node: Node) -> None:
         if isinstance(node, Call):
@@ -123,36 +175,35 @@ class _StagePrinter:
             self._copy(self._read(node), self._kept(self.stage, node, "out"))
 
     def _print_call(self, node: Call) -> None:
+        operands = tuple(self._operand(argument) for argument in node.arguments)
+        if node in self.inlined:
+            self.names[node] = Inlined(node, operands)
+            return
         is_kept = self._writes_directly(node)
         name = f"t{len(self.names)}"
         local = Spelled(node.dim, name if node.dim == 1 else name + "[{}]")
         target = self._kept(self.stage, node, "out") if is_kept else local
-        operands = [self._operand(argument) for argument in node.arguments]
-        operation = node.operation
-        assert isinstance(operation, Operation)
+        operation = _operation(node)
         declared = f"V {name};" if node.dim == 1 else f"V {name}[{node.dim}];"
         if operation.statement is not None:
             lines = operation.statement(target, *operands, *node.attributes).splitlines()
             self.lines += lines if is_kept else [declared, *lines]
         elif node.dim == 1:
-            text = self._component(operation, node, operands, 0)
+            text = _spell_component(node, operands, 0)
             self.lines.append(f"{target[0]} = {text};" if is_kept else f"const V {name} = {text};")
         else:
-            text = self._component(operation, node, operands, "k")
+            text = _spell_component(node, operands, "k")
             loop = f"for (int k = 0; k < {node.dim}; ++k) {target['k']} = {text};"
             self.lines += [loop] if is_kept else [declared, loop]
         self.names[node] = target
 
-    def _component(self, operation: Operation, node: Call, operands: list[Spelled], k: int | str) -> str:
-        return operation.component.format(*(operand[k] for operand in operands), attributes=node.attributes)
-
-    def _copy(self, source: Spelled, target: Spelled) -> None:
+    def _copy(self, source: Operand, target: Operand) -> None:
         assignment = f"{target['k']} = {source['k']};"
         self.lines.append(
             assignment if target.dim == 1 else f"for (int k = 0; k < {target.dim}; ++k) {assignment}"
         )
 
-    def _operand(self, node: Node) -> Spelled:
+    def _operand(self, node: Node) -> Operand:
         if isinstance(node, Constant):
             return Spelled(1, f"splat<V>({spell_number(node.value)})")
         if node in self.names:
@@ -220,12 +271,13 @@ def inlined_functions(formula: Node) -> float:
 def _components_per_pair(plan: Plan) -> int:
     """How many components of vectors are held at once for one pair, beside the running ones of the reduction."""
     root = plan.formula
-    held = [node for node in topological(root) if node.axes == STAGES[-1].axes and node.dim > 1]
+    nodes = topological(root)
+    inlined = inlined_vectors(nodes)
+    held = [node for node in nodes if node.axes == STAGES[-1].axes and node.dim > 1 and node not in inlined]
     total = sum(node.dim for node in held)
     if not plan.reduction.absorbs_components:
         return total + math.prod(plan.output_shape)
-    goes_straight = isinstance(root, Call) and getattr(root.operation, "is_componentwise", False)
-    return total - root.dim if goes_straight and root in held else total
+    return total - root.dim if _goes_straight(root) and root in held else total
 
 
 def columns_at_once(plan: Plan) -> int:

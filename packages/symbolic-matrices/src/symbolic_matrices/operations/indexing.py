@@ -70,6 +70,7 @@ extract: Operation = row(
     statement=lambda out, x, start, length: (
         f"for (int k = 0; k < {length}; ++k) {out['k']} = {x[f'{start} + k']};"
     ),
+    assigns_once=True, reads_operands_once=True,
     reference=lambda xp, x, start, length: x[..., start : start + length],
     derivative=lambda g, x, start, length: (pad(g, attributes=(start, x.dim)),),
 )
@@ -88,6 +89,7 @@ take: Operation = row(
 concat: Operation = row(
     name="concat", doc="The components of x, then those of y.", domain=(REALS, REALS), dims=(2, 3), method=False,
     dim=lambda dims: dims[0] + dims[1], statement=_concat_statement, reference=_concat_reference,
+    assigns_once=True, reads_operands_once=True,
     derivative=lambda g, x, y: (extract(g, attributes=(0, x.dim)), extract(g, attributes=(x.dim, y.dim))),
 )
 # fmt: on

@@ -47,6 +47,8 @@ class Operation:
     domain : the open interval from which tests sample each argument.
     component : C spelling of one component, for operations that act on each component alone: ``"exp({0})"``.
     statement : C spelling of the whole vector otherwise: ``statement(out, *operands, *attributes)``.
+    assigns_once : the statement assigns each component of ``out`` once, in order, and reads none.
+    reads_operands_once : the statement reads each component of its operands once at most.
     dim : the shape rule, ``dim(dims, *attributes)``; operations on each component broadcast 1 against D.
     dims, attributes : an example of argument dimensions and attributes, for tests.
     text : how people write it, ``"{0} + {1}"``; ``name(arguments)`` by default.
@@ -61,6 +63,8 @@ class Operation:
     domain: tuple[Interval, ...]
     component: str = ""
     statement: Statement | None = None
+    assigns_once: bool = False
+    reads_operands_once: bool = False
     dim: Callable[..., int] | None = None
     dims: tuple[int, ...] = ()
     attributes: Attributes = ()
@@ -91,6 +95,15 @@ class Operation:
     @property
     def is_componentwise(self) -> bool:
         return bool(self.component)
+
+    @property
+    def goes_straight(self) -> bool:
+        """Whether each component of the result is assigned once and not read again."""
+        return self.is_componentwise or self.assigns_once
+
+    def reads_once(self, position: int) -> bool:
+        """Whether each component of the argument at this position is read once at most."""
+        return self.component.count(f"{{{position}}}") == 1 or self.reads_operands_once
 
     def infer_dim(self, dims: tuple[int, ...], attributes: Attributes) -> int:
         if self.dim is not None:

@@ -147,20 +147,20 @@ def _tensorprod_statement(out: Operand, x: Operand, y: Operand) -> str:
 # fmt: off
 vector_sum: Operation = row(
     name="vector_sum", doc="Sum of the components.", domain=(REALS,), dims=(3,), dim=_one, method=False,
-    statement=lambda out, x: _accumulate(out, x.dim, x['k']),
+    statement=lambda out, x: _accumulate(out, x.dim, x['k']), reads_operands_once=True,
     reference=lambda xp, x: x.sum(-1)[..., None],
     derivative=lambda g, x: (broadcast(g, attributes=(x.dim,)),),
 )
 broadcast: Operation = row(
     name="broadcast", doc="Repeat a number D times.", domain=(REALS,), dims=(1,), attributes=(3,), method=False,
     dim=lambda dims, dim: dim,
-    statement=lambda out, x, dim: f"for (int k = 0; k < {dim}; ++k) {out['k']} = {x[0]};",
+    statement=lambda out, x, dim: f"for (int k = 0; k < {dim}; ++k) {out['k']} = {x[0]};", assigns_once=True,
     reference=lambda xp, x, dim: xp.broadcast_to(x, (*x.shape[:-1], dim)),
     derivative=lambda g, x, dim: (vector_sum(g),),
 )
 dot: Operation = row(
     name="dot", doc="Inner product of x and y, also written ``x | y``.", domain=(REALS, REALS), dims=(3, 3),
-    dim=_one_per_pair("dot"), statement=_dot_statement,
+    dim=_one_per_pair("dot"), statement=_dot_statement, reads_operands_once=True,
     reference=lambda xp, x, y: (x * y).sum(-1)[..., None],
     derivative=lambda g, x, y: (multiply(g, y), multiply(g, x)),
 )
@@ -180,7 +180,7 @@ norm2: Operation = row(
 )
 sqdist: Operation = row(
     name="sqdist", doc="Squared Euclidean distance, |x - y|^2, by direct differences.", domain=(REALS, REALS),
-    dims=(3, 3), dim=_one_per_pair("sqdist"), statement=_sqdist_statement,
+    dims=(3, 3), dim=_one_per_pair("sqdist"), statement=_sqdist_statement, reads_operands_once=True,
     reference=lambda xp, x, y: ((x - y) ** 2).sum(-1)[..., None],
     derivative=lambda g, x, y: (
         multiply(multiply(number(2), g), subtract(x, y)), negate(multiply(multiply(number(2), g), subtract(x, y))),

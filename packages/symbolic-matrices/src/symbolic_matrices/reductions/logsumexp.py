@@ -29,6 +29,10 @@ class ExponentialSums(SmoothReduction):
     def cotangent_reads_output(self) -> bool:
         return True
 
+    @property
+    def absorbs_components(self) -> bool:
+        return True
+
     def identity(self, library: ArrayLibrary, like: Array) -> State:
         nothing = like[..., None, :][..., :0, :]
         lowest = library.namespace.full_like(like[..., :1], float("-inf"))
