@@ -244,7 +244,7 @@ def test_uniform_points_visit_what_is_expected():
     few, many = (search.visited_columns(3, 10, size, size) for size in (10**5, 10**6))
     assert few == pytest.approx(many, rel=0.1), "what is near does not depend on how many are far"
     assert 300 < many < 600
-    gains = [search.expected_gain(3, 10, size, size, 2) for size in (10**3, 10**4, 10**5)]
+    gains = [search.expected_gain(3, 10, (size, size, 1), 2) for size in (10**3, 10**4, 10**5)]
     assert gains == sorted(gains)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from ..pruning import Search, find_search, print_search
 from . import threads
 from .arguments import Arguments
 
+MOST_BYTES = 1 << 26  # limit of the memory for the trees of the problems that are searched at once
 LONG_POINTS = 1 << 17  # rows and columns; above, the calling thread waits, so that Ctrl-C is heard
 MOST_NEIGHBOURS = 1024  # the running lists of a register of rows stay in the cache, and on the stack
 MOST_ROWS = (1 << 31) - 1  # their numbers are kept in lanes of 32 bits
@@ -34,8 +34,8 @@ class _NativeSearch(ctypes.Structure):
     """``Search`` of native/search.hpp, field by field."""
 
     _fields_ = [
-        ("rows", ctypes.c_int64), ("columns", ctypes.c_int64), ("variables", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p), ("variable_count", ctypes.c_int64), ("memory", ctypes.c_void_p),
+        ("rows", ctypes.c_int64), ("columns", ctypes.c_int64), ("batches", ctypes.c_int64),
+        ("variables", ctypes.c_void_p), ("strides", ctypes.c_void_p), ("variable_count", ctypes.c_int64), ("memory", ctypes.c_void_p),
         ("values", ctypes.c_void_p), ("indices", ctypes.c_void_p), ("next_task", ctypes.c_void_p),
     ]  # fmt: skip
 
@@ -72,15 +72,19 @@ def visited_columns(dim: int, count: int, rows: int, columns: int) -> float:
 
 
 @functools.lru_cache(maxsize=4096)
-def expected_gain(dim: int, count: int, rows: int, columns: int, thread_count: int) -> float:
-    """How many times faster than visiting all the pairs a search may be: an estimate for uniform points."""
+def expected_gain(dim: int, count: int, sizes: tuple[int, int, int], thread_count: int) -> float:
+    """How many times faster than visiting all the pairs a search may be: an estimate for uniform points.
+
+    ``sizes`` are rows, columns, and problems of the batch.
+    """
+    rows, columns, batches = sizes
     visited, levels = visited_columns(dim, count, rows, columns), math.log2(max(rows, columns, 64) / 32)
     pair = (dim + 2) / 5
     # Random columns enter a list of the K smallest K (1 + log(N / K)) times.
     inserted, near_inserted = (
         count * (1 + math.log(max(1.0, number / count))) for number in (columns, visited)
     )
-    arranged = levels * max(rows, columns) / rows * max(1.0, thread_count / 2)  # on two threads at most
+    arranged = levels * max(rows, columns) / rows * max(1.0, thread_count / (2 * batches))  # two tasks each
     everywhere = pair * columns + INSERTION * inserted
     return everywhere / (pair * visited + NEAR_INSERTION * near_inserted + ARRANGEMENT * arranged)
 
@@ -100,19 +104,29 @@ class TreeSearch:
 
     def pays(self, arguments: Arguments) -> bool:
         """Whether the search is faster than to visit all the pairs."""
-        rows, columns = arguments.rows, arguments.columns
+        rows, columns, batches = arguments.rows, arguments.columns, math.prod(arguments.batch_shape)
         if arguments.ranges is not None or rows > MOST_ROWS or self.search.count > MOST_NEIGHBOURS:
             return False
-        if rows * columns < LEAST_PAIRS:
+        if rows * columns * batches < LEAST_PAIRS:
             return False
-        gain = expected_gain(self.search.dim, self.search.count, rows, columns, threads.get_num_threads())
-        return gain > LEAST_GAIN
+        return self.expected_gain(rows, columns, batches) > LEAST_GAIN
+
+    def expected_gain(self, rows: int, columns: int, batches: int) -> float:
+        """How many times faster than visiting all the pairs the search may be, on the threads there are."""
+        thread_count = threads.get_num_threads()
+        return expected_gain(self.search.dim, self.search.count, (rows, columns, batches), thread_count)
 
     def run(self, arguments: Arguments) -> None:
-        """Search each problem of the batch."""
-        written = math.prod(self.plan.output_shape)
-        for problem in _problems(arguments, self.plan.real.itemsize, written):
-            run(self.native, problem)
+        """Search all the problems of a batch, as many at once as there is memory for."""
+        written = math.prod(self.plan.output_shape) * arguments.rows
+        addresses = _addresses(arguments, self.plan.real.itemsize)
+        outputs = ((arguments.values, self.plan.real.itemsize), (arguments.indices, 8))
+        step = _problems_at_once(self.native, arguments)
+        for first in range(0, len(addresses), step):
+            values, indices = (
+                None if output is None else output + first * written * size for output, size in outputs
+            )
+            run(self.native, arguments, addresses[first : first + step], (values, indices))
 
 
 def find(plan: Plan) -> TreeSearch | None:
@@ -121,51 +135,40 @@ def find(plan: Plan) -> TreeSearch | None:
     return TreeSearch(plan, found) if found is not None else None
 
 
-class _Problem(NamedTuple):
-    """One problem of a batch."""
-
-    rows: int
-    columns: int
-    variables: list[int]  # addresses
-    strides: list[int]  # elements from one row or column to the next
-    values: int | None
-    indices: int | None
+def _addresses(arguments: Arguments, itemsize: int) -> np.ndarray:
+    """Where each variable of each problem of a batch lies: an array of shape (problems, variables)."""
+    inputs, shape = arguments.inputs, arguments.batch_shape
+    positions = np.indices(shape, np.int64).reshape(len(shape), math.prod(shape))
+    strides = np.array([given.batch_strides for given in inputs], np.int64).reshape(len(inputs), len(shape))
+    starts = np.array([given.pointer for given in inputs], np.int64)
+    return np.ascontiguousarray(starts + itemsize * (strides @ positions).T)
 
 
-def _problems(arguments: Arguments, itemsize: int, written: int) -> Iterator[_Problem]:
-    """``written`` numbers go to each output per row."""
-    strides = [given.stride for given in arguments.inputs]
-    positions = itertools.product(*map(range, arguments.batch_shape))
-    for number, position in enumerate(positions):
-        variables = [
-            given.pointer + itemsize * sum(map(int.__mul__, position, given.batch_strides))
-            for given in arguments.inputs
-        ]
-        before = number * arguments.rows * written
-        values, indices = (
-            None if output is None else output + before * size
-            for output, size in ((arguments.values, itemsize), (arguments.indices, 8))
-        )
-        yield _Problem(arguments.rows, arguments.columns, variables, strides, values, indices)
+def _problems_at_once(native: NativeSearch, arguments: Arguments) -> int:
+    call = _NativeSearch(arguments.rows, arguments.columns, 1)
+    return max(1, MOST_BYTES // native.bytes(ctypes.addressof(call)))
 
 
-def run(native: NativeSearch, problem: _Problem) -> None:
-    """Arrange rows and columns, then search. Ctrl-C stops it within a fraction of a second."""
-    count = len(problem.variables)
-    numbers = (ctypes.c_int64 * (1 + 2 * count))(0, *problem.variables, *problem.strides)
-    next_task = ctypes.addressof(numbers)  # the first number; the addresses and strides follow
+def run(
+    native: NativeSearch, arguments: Arguments, addresses: np.ndarray, outputs: tuple[int | None, int | None]
+) -> None:
+    """Arrange rows and columns of some problems, then search. Ctrl-C stops it within a fraction of a second."""
+    rows, columns, (batches, count) = arguments.rows, arguments.columns, addresses.shape
+    numbers = (ctypes.c_int64 * (1 + count))(0, *(given.stride for given in arguments.inputs))
+    next_task = ctypes.addressof(numbers)  # the first number; the strides follow
     call = _NativeSearch(
-        problem.rows, problem.columns, next_task + 8, next_task + 8 + 8 * count, count, None,
-        problem.values, problem.indices, next_task,
-    )  # fmt: skip
+        rows, columns, batches, addresses.ctypes.data, next_task + 8, count, None, *outputs, next_task
+    )
     memory = np.empty(native.bytes(ctypes.addressof(call)), np.uint8)
     call.memory = memory.ctypes.data
 
     def cancel() -> None:
         numbers[0] = _CANCELLED
 
-    is_short = problem.rows + problem.columns <= LONG_POINTS
-    stages: tuple[tuple[Callable[[int], int], int], ...] = ((native.arrange, 2), (native.run, problem.rows))
+    is_short = (rows + columns) * batches <= LONG_POINTS
+    stages: tuple[tuple[Callable[[int], int], int], ...] = (
+        (native.arrange, 2 * batches), (native.run, rows * batches),
+    )  # fmt: skip
     for stage, tasks in stages:
         numbers[0] = 0
         job = functools.partial(stage, ctypes.addressof(call))

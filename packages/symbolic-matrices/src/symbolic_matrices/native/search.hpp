@@ -18,18 +18,18 @@ namespace symbolic_matrices {
 
 // What the host asks for; mirrored field by field by backends/search.py.
 struct Search {
-    int64 rows, columns;
-    const void* const* variables;  // [variable]
+    int64 rows, columns, batches;
+    const void* const* variables;  // [batch][variable]
     const int64* strides;          // [variable]: elements from one row or column to the next
     int64 variable_count;
     char* memory;                  // <name>_bytes of them
-    REAL* values;                  // (rows, out_dim), or null
-    int64* indices;                // (rows, out_dim), or null
+    REAL* values;                  // (batches, rows, out_dim), or null
+    int64* indices;                // (batches, rows, out_dim), or null
     int64* next_task;              // shared by the threads; at least `cancelled` once the host gives up
 };
 
 template <class Formula, class Reduction>
-class TreeSearch {
+class TreeSearch {  // of one problem of a batch
     typedef typename AnyOrder<Reduction>::type Selection;
     typedef typename Selection::State State;
     typedef typename Selection::Compare Compare;
@@ -40,14 +40,14 @@ class TreeSearch {
     static constexpr int C = columns_at_once;
     static constexpr int tile_columns = 32;
     static constexpr int most_levels = 24;
-    static constexpr int64 task_packets = 8;  // registers of rows of a task
+    static constexpr int64 task_rows = 8 * lanes;
 
     // Of `lanes` nodes of a level.
     struct Boxes {
         Vec lowest[D], highest[D];
     };
 
-    // Where things are in the host's memory.
+    // Where things are in the host's memory, for one problem.
     struct Layout {
         int64 bytes = 0, rows, columns, levels = 0;
         int64 boxes[most_levels], nodes[most_levels];  // [level], from tiles to the root
@@ -75,6 +75,7 @@ class TreeSearch {
     };
 
     const Search& search;
+    const int64 batch;
     const Layout layout;
     char* const memory;
     REAL parameters[Formula::parameter_dim > 0 ? Formula::parameter_dim : 1];
@@ -88,14 +89,16 @@ class TreeSearch {
         State state;
     };
 
-    explicit TreeSearch(const Search& search)
-        : search(search), layout(search), memory(search.memory + (64 - uint64(search.memory) % 64) % 64) {
+    TreeSearch(const Search& search, int64 batch)
+        : search(search), batch(batch), layout(search),
+          memory(search.memory + (64 - uint64(search.memory) % 64) % 64 + batch * layout.bytes) {
         Formula::template parameter<REAL>(read(0), parameters);
         is_monotone = Formula::is_monotone(parameters);
     }
 
     Reader read(int64 position) const {
-        return Reader{reinterpret_cast<const REAL* const*>(search.variables), search.strides, position};
+        const void* const* const variables = search.variables + batch * search.variable_count;
+        return Reader{reinterpret_cast<const REAL* const*>(variables), search.strides, position};
     }
     template <class T>
     T* at(int64 offset) const {
@@ -253,7 +256,7 @@ class TreeSearch {
     struct Writer {
         const Search& search;
         const Integer* number;
-        int64 valid;
+        int64 first, valid;  // the first row of the problem, counted over the batch; rows of the packet
         void value(int k, Vec x) const {
             if (search.values) write(search.values, k, x);
         }
@@ -262,7 +265,7 @@ class TreeSearch {
         }
         template <class Number, class Register>
         SM_INLINE void write(Number* output, int k, Register x) const {
-            for (int l = 0; l < lanes && l < valid; ++l) output[int64(number[l]) * Selection::out_dim + k] = x[l];
+            for (int l = 0; l < lanes && l < valid; ++l) output[(first + number[l]) * Selection::out_dim + k] = x[l];
         }
     };
 
@@ -285,32 +288,35 @@ class TreeSearch {
         Selection::identity(packet.state);
         packet.threshold = weakest(packet.state.threshold[0]);
         descend(packet, layout.levels - 1, 0);
-        Selection::finish(packet.state, Writer{search, packet.number, valid});
+        Selection::finish(packet.state, Writer{search, packet.number, batch * search.rows, valid});
+    }
+
+    void search_rows(int64 first) const {
+        const int64 stop = least(first + task_rows, search.rows);
+        for (; first < stop; first += lanes) search_packet(first);
     }
 
   public:
-    static int64 bytes(const Search& search) { return Layout(search).bytes + 64; }
+    static int64 bytes(const Search& search) { return Layout(search).bytes * search.batches + 64; }
 
-    // Two tasks: the columns, with their tree, and the rows.
+    // Two tasks per problem: the columns, with their tree, and the rows.
     static int arrange(const Search& search) {
-        const TreeSearch tree(search);
         for (;;) {
             const int64 task = __atomic_fetch_add(search.next_task, 1, __ATOMIC_RELAXED);
             if (task >= cancelled) return interrupted;
-            if (task >= 2) return finished;
-            task == 0 ? tree.arrange_columns() : tree.arrange_rows();
+            if (task >= 2 * search.batches) return finished;
+            const TreeSearch tree(search, task / 2);
+            task % 2 == 0 ? tree.arrange_columns() : tree.arrange_rows();
         }
     }
 
     static int run(const Search& search) {
-        const TreeSearch tree(search);
+        const int64 tasks = divide_up(search.rows, task_rows);
         for (;;) {
             const int64 task = __atomic_fetch_add(search.next_task, 1, __ATOMIC_RELAXED);
             if (task >= cancelled) return interrupted;
-            const int64 first = task * task_packets * lanes;
-            if (first >= search.rows) return finished;
-            for (int64 row = first; row < least(first + task_packets * lanes, search.rows); row += lanes)
-                tree.search_packet(row);
+            if (task >= tasks * search.batches) return finished;
+            TreeSearch(search, task / tasks).search_rows(task % tasks * task_rows);
         }
     }
 };
