@@ -239,6 +239,22 @@ def test_the_search_is_chosen_where_it_pays(monkeypatch):
     assert not tree_search(3, 2000).pays(_arguments(10**6, 10**6)), "long lists leave the cache"
 
 
+def test_batches_share_the_threads(monkeypatch):
+    monkeypatch.setattr(search.threads, "get_num_threads", lambda: 8)
+    tree = tree_search(3, 10)
+    batch = _arguments(1000, 1000)._replace(batch_shape=(10, 3))
+    assert tree.pays(batch), "each thread arranges the points of some problems"
+    assert not tree.pays(_arguments(1000, 1000)), "two threads arrange those of one problem"
+    assert not tree_search(3, 1).pays(_arguments(100, 100)._replace(batch_shape=(1000,)))
+
+
+def test_large_batches_are_searched_in_parts(monkeypatch):
+    rng = np.random.default_rng(4)
+    x, y = (sample(rng, (5, 1, *shape), dtype="float32") for shape in ((40, 1, 3), (1, 300, 3)))
+    monkeypatch.setattr(search, "MOST_BYTES", 16_000)
+    check_search(LazyTensor(x).sqdist(LazyTensor(y)), "Kmin", axis=3)
+
+
 def test_uniform_points_visit_what_is_expected():
     assert search.visited_columns(20, 1, 1000, 1000) == pytest.approx(1000), "all of them in high dimension"
     few, many = (search.visited_columns(3, 10, size, size) for size in (10**5, 10**6))
