@@ -37,7 +37,8 @@ class _NativeSearch(ctypes.Structure):
 
     _fields_ = [
         ("rows", ctypes.c_int64), ("columns", ctypes.c_int64), ("batches", ctypes.c_int64),
-        ("variables", ctypes.c_void_p), ("strides", ctypes.c_void_p), ("variable_count", ctypes.c_int64), ("memory", ctypes.c_void_p),
+        ("variables", ctypes.c_void_p), ("strides", ctypes.c_void_p),
+        ("variable_count", ctypes.c_int64), ("memory", ctypes.c_void_p),
         ("values", ctypes.c_void_p), ("indices", ctypes.c_void_p), ("next_task", ctypes.c_void_p),
     ]  # fmt: skip
 
