@@ -23,7 +23,7 @@ LONG_POINTS = 1 << 17  # rows and columns; above, the calling thread waits, so t
 MOST_NEIGHBOURS = 1024  # the running lists of a register of rows stay in the cache, and on the stack
 MOST_ROWS = (1 << 31) - 1  # their numbers are kept in lanes of 32 bits
 TILE_COLUMNS, PACKET_ROWS = 32, 16  # of native/search.hpp
-# Times in units of that of a pair in dimension 3, fitted to 54 measured problems and batches in dimensions 2, 3 and 6.
+# Times in units of that of a pair in dimension 3, fitted to 52 measured problems and batches in dimensions 2, 3 and 6.
 ROW, INSERTION = 12, 47  # pair by pair
 NEAR_ROW, NEAR_PAIR, NEAR_INSERTION = 43, 3, 20  # through the tree
 POINT, POINT_LEVEL = 206, 37  # arranged
