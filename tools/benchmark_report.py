@@ -54,6 +54,11 @@ def optional(value: float | None, style: str, unit: str = "") -> str:
     return "" if value is None else format(value, style) + unit
 
 
+def short(value: float | None, unit: str = "") -> str:
+    """Two significant digits, without powers of ten."""
+    return "" if value is None else f"{float(f'{value:.2g}'):g}" + unit
+
+
 # ---------------------------------------------------------------------- what the docs show
 
 
@@ -110,13 +115,13 @@ def summary_line(members: Sequence[Row], peers: Sequence[str]) -> list[str]:
     return [
         ours.case,
         format_seconds(ours.value),
-        optional(ours.gigapairs, ".2g"),
+        short(ours.gigapairs),
         optional(ours.peak_share, ".0%"),
         optional(ours.error, ".0e"),
-        optional(ours.first_call, ".2g", " s"),
+        short(ours.first_call, " s"),
         optional(ours.megabytes, ".0f", " MB"),
-        *(optional(ratios.get(peer), ".2g", " x") for peer in peers),
-        "" if best is None else f"{ratios[best]:.2g} x ({best})",
+        *(short(ratios.get(peer), " x") for peer in peers),
+        "" if best is None else short(ratios[best], f" x ({best})"),
     ]
 
 
@@ -124,7 +129,7 @@ def summarise_figures(rows: Sequence[Row]) -> str:
     """A Markdown table of the figures that stand alone, with their limits."""
     figures = [row for row in rows if row.gigapairs is None]
     lines = [
-        [row.case, f"{row.value:.2g} {row.unit}", f"{row.value * (row.ratio or 0):.2g} {row.unit}"]
+        [row.case, short(row.value, f" {row.unit}"), short(row.value * (row.ratio or 0), f" {row.unit}")]
         for row in figures
     ]
     return markdown_table(["figure", "measured", "limit"], lines) if lines else ""
@@ -136,7 +141,7 @@ def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str
 
 
 def format_seconds(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds >= 1 else f"{1e3 * seconds:.2g} ms"
+    return short(seconds, " s") if seconds >= 1 else short(1e3 * seconds, " ms")
 
 
 def slug(text: str) -> str:

@@ -11,6 +11,7 @@ from symbolic_matrices.compilation import load
 
 REAL_BITS = {"float32": 32, "float64": 64}
 ROUNDS = 10_000_000
+ATTEMPTS = 10  # the best one counts: other programs may disturb some
 ACCUMULATORS = 16  # independent chains: more than the latency of an addition hides
 LOOP = """
 #define REAL {spelling}
@@ -46,7 +47,7 @@ def measure_fma_peak(dtype: str) -> float:
     threads = get_num_threads()
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
-        for _ in range(3):
+        for _ in range(ATTEMPTS):
             start = time.perf_counter()
             done = sum(pool.map(run, range(threads)))
             best = max(best, done / (time.perf_counter() - start))
