@@ -12,7 +12,8 @@ from symbolic_matrices import LazyTensor, Pm, Vi, Vj, set_num_threads
 from symbolic_matrices.backends import search
 from symbolic_matrices.backends.threads import get_num_threads
 from symbolic_matrices.compilation import find_compiler
-from symbolic_matrices.expressions import Axis
+from symbolic_matrices.expressions import Axis, call, constant
+from symbolic_matrices.operations.pointwise import multiply
 from symbolic_matrices.planning import make_plan
 from symbolic_matrices.pruning import find_monotone, find_search
 from symbolic_matrices.reductions import REDUCTIONS
@@ -68,6 +69,19 @@ def test_distances_grow_with_the_differences(name):
 @pytest.mark.parametrize("name", NOT_SERVED)
 def test_other_formulas_have_no_such_order(name):
     assert monotone(NOT_SERVED[name]) is None
+
+
+@pytest.mark.parametrize(("factor", "grows"), [(2.5, True), (-2.5, False)])
+def test_numbers_of_the_formula_may_turn_its_order(factor, grows):
+    found = find_monotone(call(multiply, (constant(factor), simplify(SERVED["squared distance"]._formula))))
+    assert found.grows == grows
+    assert found.positive == ()
+
+
+@pytest.mark.parametrize("factor", [0.0, np.nan])
+def test_numbers_that_order_nothing_are_refused(factor):
+    scaled = call(multiply, (constant(factor), simplify(SERVED["squared distance"]._formula)))
+    assert find_monotone(scaled) is None
 
 
 def plan_search(formula: LazyTensor, name: str, *count: int):
