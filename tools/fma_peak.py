@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from symbolic_matrices import get_num_threads
-from symbolic_matrices.compilation import load
+from symbolic_matrices.kernels.compilation import load
 
 REAL_BITS = {"float32": 32, "float64": 64}
 ROUNDS = 10_000_000

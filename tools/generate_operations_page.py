@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from symbolic_matrices import LazyTensor
-from symbolic_matrices.operations import (
+from symbolic_matrices.formulas.operations import (
     OPERATIONS,
     Operation,
     complex,
@@ -21,7 +21,7 @@ from symbolic_matrices.operations import (
     vectors,
     warping,
 )
-from symbolic_matrices.reductions import REDUCTIONS
+from symbolic_matrices.formulas.reductions import REDUCTIONS
 
 PAGE = Path(__file__).parents[1] / "packages/symbolic-matrices/docs/operations.md"
 FAMILIES = {

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from symbolic_matrices.operations import OPERATIONS, Operation
-from symbolic_matrices.reductions import REDUCTIONS, ReductionRow
+from symbolic_matrices.formulas.operations import OPERATIONS, Operation
+from symbolic_matrices.formulas.reductions import REDUCTIONS, ReductionRow
 
-STUB = Path(__file__).parents[1] / "packages/symbolic-matrices/src/symbolic_matrices/table_methods.pyi"
+STUB = (
+    Path(__file__).parents[1] / "packages/symbolic-matrices/src/symbolic_matrices/matrices/table_methods.pyi"
+)
 HEADER = '''"""Written by tools/generate_stubs.py from the tables of operations and reductions."""
 
 from typing import Any, TypedDict
 
 from typing_extensions import Unpack
 
-from .expressions import Attributes
+from ..formulas.expressions import Attributes
+from ..formulas.operations import Operation
 from .lazy_tensor import LazyTensor
-from .operations import Operation
 
 class Options(TypedDict, total=False):
     backend: str

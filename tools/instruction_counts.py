@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from symbolic_matrices import BackendError, Explanation, LazyTensor, Vi, Vj, explain
-from symbolic_matrices.compilation import Compiler, require_compiler
+from symbolic_matrices.kernels.compilation import Compiler, require_compiler
 
 PACKAGE = Path(__file__).parents[1] / "packages/symbolic-matrices"
 FILE = PACKAGE / "tests/native/instruction_counts.json"

@@ -23,13 +23,13 @@ from symbolic_matrices import (
     UnknownReductionError,
     Vi,
     Vj,
-    compilation,
     explain,
 )
 from symbolic_matrices.arrays import library_of
 from symbolic_matrices.clustering import grid_cluster
-from symbolic_matrices.expressions import Axis
-from symbolic_matrices.reductions import REDUCTIONS
+from symbolic_matrices.formulas.expressions import Axis
+from symbolic_matrices.formulas.reductions import REDUCTIONS
+from symbolic_matrices.kernels import compilation
 
 X, Y = np.ones((4, 3)), np.ones((5, 3))
 

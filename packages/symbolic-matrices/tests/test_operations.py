@@ -11,8 +11,8 @@ from matrix_testing import assert_close, sample
 
 from symbolic_matrices import LazyTensor, ShapeError, Vi, Vj
 from symbolic_matrices.arrays import NUMPY
-from symbolic_matrices.operations import OPERATIONS, Operation
-from symbolic_matrices.operations.table import row
+from symbolic_matrices.formulas.operations import OPERATIONS, Operation
+from symbolic_matrices.formulas.operations.table import row
 
 ROWS = [pytest.param(operation, id=name) for name, operation in OPERATIONS.items()]
 M, N = 5, 4

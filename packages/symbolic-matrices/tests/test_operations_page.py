@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from symbolic_matrices.operations import OPERATIONS
+from symbolic_matrices.formulas.operations import OPERATIONS
 
 GENERATOR = Path(__file__).parents[3] / "tools" / "generate_operations_page.py"
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from symbolic_matrices import Vi, Vj, explain, show_config
-from symbolic_matrices.expressions import Axis, constant, variable
-from symbolic_matrices.operations.pointwise import minimum
-from symbolic_matrices.planning import make_plan
-from symbolic_matrices.printing import print_kernel
-from symbolic_matrices.reductions import REDUCTIONS, Sum
+from symbolic_matrices.formulas.expressions import Axis, constant, variable
+from symbolic_matrices.formulas.operations.pointwise import minimum
+from symbolic_matrices.formulas.reductions import REDUCTIONS, Sum
+from symbolic_matrices.kernels.planning import make_plan
+from symbolic_matrices.kernels.printing import print_kernel
 
 GENERATOR = Path(__file__).parents[3] / "tools" / "generate_stubs.py"
 X = np.ones((4, 3), dtype="float32")

@@ -11,13 +11,13 @@ from matrix_testing import sample
 from symbolic_matrices import LazyTensor, Pm, Vi, Vj, set_num_threads
 from symbolic_matrices.backends import search
 from symbolic_matrices.backends.threads import get_num_threads
-from symbolic_matrices.compilation import find_compiler
-from symbolic_matrices.expressions import Axis, call, constant
-from symbolic_matrices.operations.pointwise import multiply
-from symbolic_matrices.planning import make_plan
-from symbolic_matrices.pruning import find_monotone, find_search
-from symbolic_matrices.reductions import REDUCTIONS
-from symbolic_matrices.simplification import simplify
+from symbolic_matrices.formulas.expressions import Axis, call, constant
+from symbolic_matrices.formulas.operations.pointwise import multiply
+from symbolic_matrices.formulas.reductions import REDUCTIONS
+from symbolic_matrices.formulas.simplification import simplify
+from symbolic_matrices.kernels.compilation import find_compiler
+from symbolic_matrices.kernels.planning import make_plan
+from symbolic_matrices.kernels.pruning import find_monotone, find_search
 from symbolic_matrices.sparsity import BlockRanges
 
 DATA = np.ones((4, 3))

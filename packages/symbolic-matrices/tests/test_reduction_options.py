@@ -19,8 +19,8 @@ from symbolic_matrices import (
     explain,
 )
 from symbolic_matrices.execution import make_plan
-from symbolic_matrices.expressions import Axis
-from symbolic_matrices.reductions import REDUCTIONS, Accumulate, Sum
+from symbolic_matrices.formulas.expressions import Axis
+from symbolic_matrices.formulas.reductions import REDUCTIONS, Accumulate, Sum
 
 # ---------------------------------------------------------------------- accumulate
 

@@ -10,7 +10,7 @@ from matrix_testing import assert_close, sample
 
 from symbolic_matrices import EmptyReductionError, LazyTensor, ShapeError, Vi, Vj
 from symbolic_matrices.arrays import NUMPY
-from symbolic_matrices.reductions import REDUCTIONS
+from symbolic_matrices.formulas.reductions import REDUCTIONS
 
 SIZES = [(1, 1), (3, 1), (1, 3), (16, 17), (17, 16), (300, 257), (7, 1100)]
 COUNTED = {name for name, row in REDUCTIONS.items() if row.is_counted}

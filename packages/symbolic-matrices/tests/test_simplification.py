@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from symbolic_matrices.arrays import NUMPY
 from symbolic_matrices.backends.reference import evaluate
-from symbolic_matrices.expressions import Axis, Node, constant, topological, variable
-from symbolic_matrices.formula_text import print_formula
-from symbolic_matrices.operations import pointwise as p
-from symbolic_matrices.operations import vectors as v
-from symbolic_matrices.printing import STAGES, kept_values
-from symbolic_matrices.problems import Problem
-from symbolic_matrices.simplification import RULES, simplify
+from symbolic_matrices.formulas.expressions import Axis, Node, constant, topological, variable
+from symbolic_matrices.formulas.operations import pointwise as p
+from symbolic_matrices.formulas.operations import vectors as v
+from symbolic_matrices.formulas.simplification import RULES, simplify
+from symbolic_matrices.formulas.text import print_formula
+from symbolic_matrices.kernels.printing import STAGES, kept_values
+from symbolic_matrices.kernels.problems import Problem
 
 X, Y = variable(0, Axis.I, 3), variable(1, Axis.J, 3)
 S, B, A = variable(2, Axis.PARAMETER, 1), variable(3, Axis.J, 1), variable(4, Axis.I, 1)

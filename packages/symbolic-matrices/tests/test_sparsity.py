@@ -26,7 +26,7 @@ from symbolic_matrices import (
     ragged_from_batch,
 )
 from symbolic_matrices.backends import cpu, threads
-from symbolic_matrices.reductions import REDUCTIONS as TABLE
+from symbolic_matrices.formulas.reductions import REDUCTIONS as TABLE
 
 RANGES = BlockRanges([[0, 2], [3, 5]], [2, 3], [[2, 4], [0, 1], [1, 3]])
 NAMES = ("sum", "logsumexp", "min_argmin", "max_argmax", "Kmin_argKmin")

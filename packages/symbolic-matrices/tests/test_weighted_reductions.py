@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from symbolic_matrices import LazyTensor, Profile, ShapeError, Vi, Vj
 from symbolic_matrices.arrays import NUMPY
-from symbolic_matrices.reductions import SumSoftmax, WeightedLogSumExp
+from symbolic_matrices.formulas.reductions import SumSoftmax, WeightedLogSumExp
 
 NAMES = ("logsumexp", "sumsoftmaxweight")
 INF = np.inf

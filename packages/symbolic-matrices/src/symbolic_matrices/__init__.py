@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import deferred as _deferred  # noqa: F401  (LazyTensor finds there what stands for it in compiled programs)
-from .complex_lazy_tensor import ComplexLazyTensor
 from .errors import (
     ArrayTypeError,
     AxisError,
@@ -27,9 +25,11 @@ from .errors import (
     SymbolicMatricesWarning,
     UnknownReductionError,
 )
-from .index_variables import column_index, indices, row_index
-from .lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
-from .lookup import Table
+from .matrices import deferred as _deferred  # noqa: F401  (LazyTensor finds there what stands for it in compiled programs)
+from .matrices.complex_lazy_tensor import ComplexLazyTensor
+from .matrices.index_variables import column_index, indices, row_index
+from .matrices.lazy_tensor import LazyTensor, Pm, SymbolicReduction, Vi, Vj
+from .matrices.lookup import Table
 from .profiling import Profile
 from .solvers import SolveReport
 from .sparsity import BlockRanges, ragged, ragged_from_batch
@@ -37,8 +37,8 @@ from .sparsity import BlockRanges, ragged, ragged_from_batch
 if TYPE_CHECKING:
     from . import clustering
     from .backends.threads import get_num_threads, set_num_threads
-    from .compilation import clear_cache
     from .inspection import Configuration, Explanation, explain, show_config
+    from .kernels.compilation import clear_cache
 
 __version__ = "0.1.0"
 
@@ -88,7 +88,7 @@ __all__ = [
 
 # Names that are imported when they are first used, with their modules: nobody waits for them at the start.
 _LATER = {
-    "clear_cache": "compilation",
+    "clear_cache": "kernels.compilation",
     "Configuration": "inspection",
     "Explanation": "inspection",
     "explain": "inspection",

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from .arrays import Array, ArrayLibrary
 from .errors import BackendError, EmptyReductionError, SlowBackendWarning, warn_user
-from .expressions import Axis, Node
-from .planning import Plan, make_plan
-from .problems import Problem
+from .formulas.expressions import Axis, Node
+from .formulas.reductions import Reduction
+from .kernels.planning import Plan, make_plan
+from .kernels.problems import Problem
 from .profiling import is_measuring, measure_compilation, measure_launch
-from .reductions import Reduction
 from .sparsity import BlockRanges
 
 
@@ -37,7 +37,7 @@ class _Later:
 
 
 BACKENDS: dict[str, Any] = {name: _Later(f".backends.{name}") for name in ("reference", "cpu", "cuda")}
-compilation = _Later(".compilation")
+compilation = _Later(".kernels.compilation")
 
 
 @dataclass(frozen=True)

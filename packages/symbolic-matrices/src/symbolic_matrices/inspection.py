@@ -10,18 +10,18 @@ from typing import Any
 
 from .backends import cuda
 from .backends.threads import get_num_threads
-from .compilation import Compiler, cache_directory, compiler_flags, find_compiler
-from .cpu_machine_code import inspect_cpu_kernel
-from .cuda_printing import OPTIONS, print_cuda_kernel
 from .errors import BackendError
 from .execution import BACKENDS
-from .formula_text import print_formula
-from .instructions import InnerLoop
-from .lazy_tensor import LazyTensor
-from .machine_code import inspect_kernel
-from .planning import Plan, make_plan
-from .printing import print_kernel
-from .reductions import choose_accumulate
+from .formulas.reductions import choose_accumulate
+from .formulas.text import print_formula
+from .kernels.compilation import Compiler, cache_directory, compiler_flags, find_compiler
+from .kernels.cuda_printing import OPTIONS, print_cuda_kernel
+from .kernels.planning import Plan, make_plan
+from .kernels.printing import print_kernel
+from .machine_code.cpu import inspect_cpu_kernel
+from .machine_code.cuda import inspect_kernel
+from .machine_code.instructions import InnerLoop
+from .matrices.lazy_tensor import LazyTensor
 
 
 @dataclass(frozen=True)

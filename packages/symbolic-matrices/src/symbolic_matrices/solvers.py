@@ -12,9 +12,9 @@ import numpy as np
 from .arrays import Array, ArrayLibrary, find_library, library_of
 from .errors import ConvergenceWarning, IndefiniteMatrixError, OptionError, ShapeError, warn_user
 from .execution import Request, execute
-from .expressions import variable
-from .operations.pointwise import multiply
-from .reductions import Sum
+from .formulas.expressions import variable
+from .formulas.operations.pointwise import multiply
+from .formulas.reductions import Sum
 
 Preconditioner = Callable[[Array], Array]
 UNITS = {"float32": 6e-8, "float64": 1.1e-16}  # of rounding: p'Ap is known to a few of them times |A| |p|^2

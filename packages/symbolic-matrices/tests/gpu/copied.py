@@ -7,7 +7,7 @@ from dataclasses import replace
 from symbolic_matrices.arrays import Array, library_named
 from symbolic_matrices.backends import cuda
 from symbolic_matrices.backends.cuda import compile
-from symbolic_matrices.problems import Problem
+from symbolic_matrices.kernels.problems import Problem
 
 __all__ = ["NAME", "compile", "launch"]
 NAME = "cuda-copied"

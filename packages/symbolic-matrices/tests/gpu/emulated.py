@@ -13,8 +13,8 @@ from cuda_emulator.stand_in import make_cupy
 
 from symbolic_matrices.arrays import Array
 from symbolic_matrices.backends import cuda
-from symbolic_matrices.planning import Plan
-from symbolic_matrices.problems import Problem
+from symbolic_matrices.kernels.planning import Plan
+from symbolic_matrices.kernels.problems import Problem
 
 NAME = "cuda-emulated"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 
-from symbolic_matrices.differentiation import gradients
-from symbolic_matrices.expressions import Axis, Node, constant, variable
-from symbolic_matrices.operations import OPERATIONS, pointwise, vectors
-from symbolic_matrices.planning import Plan, make_plan
-from symbolic_matrices.reductions import REDUCTIONS
+from symbolic_matrices.formulas.differentiation import gradients
+from symbolic_matrices.formulas.expressions import Axis, Node, constant, variable
+from symbolic_matrices.formulas.operations import OPERATIONS, pointwise, vectors
+from symbolic_matrices.formulas.reductions import REDUCTIONS
+from symbolic_matrices.kernels.planning import Plan, make_plan
 
 ROW, COLUMN, WEIGHT, COTANGENT = range(4)  # positions of the variables
 

@@ -26,9 +26,9 @@ from symbolic_matrices import (
 )
 from symbolic_matrices.arrays import library_named
 from symbolic_matrices.backends import cuda
-from symbolic_matrices.cuda_printing import MOST_SHARED_BYTES, choose_tiling
-from symbolic_matrices.expressions import Axis, variable
-from symbolic_matrices.operations.pointwise import multiply
+from symbolic_matrices.formulas.expressions import Axis, variable
+from symbolic_matrices.formulas.operations.pointwise import multiply
+from symbolic_matrices.kernels.cuda_printing import MOST_SHARED_BYTES, choose_tiling
 
 pytestmark = emulated.needs_emulator
 

@@ -10,12 +10,12 @@ from matrix_testing import assert_close, sample
 
 from symbolic_matrices import BlockRanges, EmptyReductionError, LazyTensor, Vi, Vj, execution
 from symbolic_matrices.backends import cuda
-from symbolic_matrices.expressions import Axis, Node, variable
-from symbolic_matrices.operations import OPERATIONS
-from symbolic_matrices.operations.indexing import concat
-from symbolic_matrices.planning import make_plan
-from symbolic_matrices.products import find_products
-from symbolic_matrices.reductions import REDUCTIONS
+from symbolic_matrices.formulas.expressions import Axis, Node, variable
+from symbolic_matrices.formulas.operations import OPERATIONS
+from symbolic_matrices.formulas.operations.indexing import concat
+from symbolic_matrices.formulas.reductions import REDUCTIONS
+from symbolic_matrices.kernels.planning import make_plan
+from symbolic_matrices.kernels.products import find_products
 
 pytestmark = emulated.needs_emulator
 BACKEND = emulated.NAME

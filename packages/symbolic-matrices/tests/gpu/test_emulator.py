@@ -16,10 +16,10 @@ from gpu import emulated, formulas
 
 from symbolic_matrices.arrays import NUMPY
 from symbolic_matrices.backends import cuda, reference
-from symbolic_matrices.compilation import NATIVE_FOLDER
-from symbolic_matrices.expressions import Axis, variable
-from symbolic_matrices.operations.pointwise import multiply
-from symbolic_matrices.problems import Problem
+from symbolic_matrices.formulas.expressions import Axis, variable
+from symbolic_matrices.formulas.operations.pointwise import multiply
+from symbolic_matrices.kernels.compilation import NATIVE_FOLDER
+from symbolic_matrices.kernels.problems import Problem
 
 pytestmark = emulated.needs_emulator
 ORDERS = (0, 1, 2, 3)  # ascending, descending, two random ones
@@ -106,7 +106,7 @@ from cuda_emulator.stand_in import make_cupy
 from gpu import emulated, formulas
 from symbolic_matrices.arrays import NUMPY
 from symbolic_matrices.backends import cuda, reference
-from symbolic_matrices.problems import Problem
+from symbolic_matrices.kernels.problems import Problem
 rng = np.random.default_rng(0)
 plans = {3: formulas.cases()["log-sum-exp, D = 3"], 2: formulas.plan(formulas.sqdist(2), "argKmin", 10),
          40: formulas.plan(formulas.sqdist(40), "logsumexp")}

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from gpu import formulas
 
-from symbolic_matrices import CompilationError, Vi, Vj, explain, nvrtc
-from symbolic_matrices.cuda_printing import OPTIONS, print_cuda_kernel
-from symbolic_matrices.expressions import Axis, variable
-from symbolic_matrices.machine_code import KernelReport, inspect_kernel
-from symbolic_matrices.operations import OPERATIONS, pointwise
-from symbolic_matrices.reductions import REDUCTIONS
+from symbolic_matrices import CompilationError, Vi, Vj, explain
+from symbolic_matrices.formulas.expressions import Axis, variable
+from symbolic_matrices.formulas.operations import OPERATIONS, pointwise
+from symbolic_matrices.formulas.reductions import REDUCTIONS
+from symbolic_matrices.kernels import nvrtc
+from symbolic_matrices.kernels.cuda_printing import OPTIONS, print_cuda_kernel
+from symbolic_matrices.machine_code.cuda import KernelReport, inspect_kernel
 
 pytestmark = pytest.mark.skipif(
     not (nvrtc.is_available() and nvrtc.find_disassembler()), reason="there is no NVRTC or no nvdisasm"

@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from symbolic_matrices import compilation
+from symbolic_matrices.kernels import compilation
 
 TARGETS = {"native": (), "x86-64-v3": ("avx2", "fma"), "x86-64": ()}
 

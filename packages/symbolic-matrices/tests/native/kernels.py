@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from symbolic_matrices import compilation
 from symbolic_matrices.backends import cpu
+from symbolic_matrices.kernels import compilation
 from symbolic_matrices.sparsity import BlockRanges
 
 REALS = {"float32": ("float", 32), "float64": ("double", 64)}

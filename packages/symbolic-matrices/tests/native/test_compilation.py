@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from native.kernels import formula, source
 
-from symbolic_matrices import compilation
 from symbolic_matrices.errors import (
     CacheWarning,
     CompilationError,
     CompilerNotFoundError,
     SymbolicMatricesWarning,
 )
+from symbolic_matrices.kernels import compilation
 
 TEXT = source(formula(1, 1, 1, "out[0] = r[0] * c[0];"), "Sum<1>", "float32")
 
@@ -89,9 +89,7 @@ def test_damaged_entry_is_compiled_again(cache: Path, damage: str) -> None:
 
 
 def test_processes_that_build_the_same_kernel_at_once(cache: Path) -> None:
-    program = (
-        "import sys; from symbolic_matrices import compilation; compilation.load(sys.stdin.read()).kernel"
-    )
+    program = "import sys; from symbolic_matrices.kernels import compilation; compilation.load(sys.stdin.read()).kernel"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     processes = [
         subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, text=True, env=environment)
@@ -200,7 +198,7 @@ def test_import_starts_no_process() -> None:
         "import os, subprocess, sys\n"
         "def refuse(*args, **options): raise AssertionError('started a process')\n"
         "subprocess.Popen = os.system = refuse\n"
-        "import symbolic_matrices.compilation\n"
+        "import symbolic_matrices.kernels.compilation\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True,
                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip

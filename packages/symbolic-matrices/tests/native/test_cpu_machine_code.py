@@ -8,19 +8,13 @@ import instruction_counts as reference
 import numpy as np
 import pytest
 
-from symbolic_matrices import (
-    BackendError,
-    CompilerNotFoundError,
-    Vi,
-    Vj,
-    compilation,
-    cpu_machine_code,
-    explain,
-)
-from symbolic_matrices.assembly import read_assembly
-from symbolic_matrices.control_flow import Function
-from symbolic_matrices.cpu_machine_code import read_inner_loop
-from symbolic_matrices.dialects import ArmDialect, Dialect, X86Dialect
+from symbolic_matrices import BackendError, CompilerNotFoundError, Vi, Vj, explain
+from symbolic_matrices.kernels import compilation
+from symbolic_matrices.machine_code import cpu as cpu_machine_code
+from symbolic_matrices.machine_code.assembly import read_assembly
+from symbolic_matrices.machine_code.control_flow import Function
+from symbolic_matrices.machine_code.cpu import read_inner_loop
+from symbolic_matrices.machine_code.dialects import ArmDialect, Dialect, X86Dialect
 
 X = np.zeros((1, 3), "float32")
 LANES = {"avx512": 16, "avx2": 8, "neon": 4}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import instruction_counts as counts
 import pytest
 
-from symbolic_matrices import BackendError, compilation
+from symbolic_matrices import BackendError
+from symbolic_matrices.kernels import compilation
 
 HELD = {counts.ALL: 20.0, "multiply-add": 8.0, "move": 1.0}  # an invented count
 

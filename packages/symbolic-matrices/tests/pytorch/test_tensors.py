@@ -13,7 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
 from symbolic_matrices import LazyTensor, Vi, Vj
-from symbolic_matrices.reductions import REDUCTIONS
+from symbolic_matrices.formulas.reductions import REDUCTIONS
 
 
 def assert_same(found, expected):

@@ -13,13 +13,13 @@ from array import array as Numbers
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .. import compilation
 from ..arrays import Array, ArrayLibrary
 from ..errors import BackendError
-from ..planning import Plan
-from ..printing import print_kernel
-from ..problems import Problem
-from ..reductions import Kind
+from ..formulas.reductions import Kind
+from ..kernels import compilation
+from ..kernels.planning import Plan
+from ..kernels.printing import print_kernel
+from ..kernels.problems import Problem
 from ..sparsity import BlockRanges
 from . import search, threads
 from .arguments import Arguments, Input

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, ArrayLibrary
-from ..cuda_printing import OPTIONS, CudaText, Tiling, headers_digest, print_cuda_kernel
 from ..errors import BackendError, CompilationError
-from ..planning import Plan
-from ..problems import Problem
-from ..reductions import Kind
+from ..formulas.reductions import Kind
+from ..kernels.cuda_printing import OPTIONS, CudaText, Tiling, headers_digest, print_cuda_kernel
+from ..kernels.planning import Plan
+from ..kernels.problems import Problem
 from ..sparsity import BlockRanges
 from .task_tables import make_table
 

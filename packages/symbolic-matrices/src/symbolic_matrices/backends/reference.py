@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ..arrays import Array, ArrayLibrary
-from ..expressions import Axis, Call, Constant, Index, Node, Variable, topological
-from ..operations import Operation
-from ..planning import Plan
-from ..problems import Problem
-from ..reductions import Kind
+from ..formulas.expressions import Axis, Call, Constant, Index, Node, Variable, topological
+from ..formulas.operations import Operation
+from ..formulas.reductions import Kind
+from ..kernels.planning import Plan
+from ..kernels.problems import Problem
 
 BLOCK_ENTRIES = 1 << 21  # numbers of the largest temporary array: bounds memory, keeps blocks in cache
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import compilation
-from ..planning import Plan
+from ..kernels import compilation
+from ..kernels.planning import Plan
+from ..kernels.pruning import Search, find_search, print_search
 from ..profiling import measure_compilation
-from ..pruning import Search, find_search, print_search
 from . import threads
 from .arguments import Arguments
 

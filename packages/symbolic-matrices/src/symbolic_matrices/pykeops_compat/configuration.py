@@ -8,8 +8,8 @@ import os
 
 import numpy as np
 
-from ..compilation import CACHE_VARIABLE, cache_directory, clear_cache
 from ..inspection import show_config
+from ..kernels.compilation import CACHE_VARIABLE, cache_directory, clear_cache
 from .genred import Genred
 
 API_VERSION = "2.3"  # of KeOps: the interface that programs find here

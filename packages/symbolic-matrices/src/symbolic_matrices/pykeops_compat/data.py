@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import lazy_tensor as engine
-from ..bindings import Binding, Placeholder, fill
-from ..contexts import context_of
-from ..expressions import Axis
+from ..formulas.expressions import Axis
+from ..matrices import lazy_tensor as engine
+from ..matrices.bindings import Binding, Placeholder, fill
+from ..matrices.contexts import context_of
 
 
 def placeholders_of(*tensors: engine.LazyTensor) -> dict[int, Binding]:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..complex_lazy_tensor import ComplexLazyTensor
 from ..errors import ShapeError
-from ..lazy_tensor import LazyTensor
-from ..operations import indexing, vectors
+from ..formulas.operations import indexing, vectors
+from ..matrices.complex_lazy_tensor import ComplexLazyTensor
+from ..matrices.lazy_tensor import LazyTensor
 
 # what a letter of a signature asks for
 KINDS = {"x": "a formula", "n": "an integer", "l": "a list of integers such as [2, 3]"}

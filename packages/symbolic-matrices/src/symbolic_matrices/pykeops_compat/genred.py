@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arrays import library_of
 from ..errors import AxisError, OptionError, ShapeError
-from ..lazy_tensor import LazyTensor
+from ..matrices.lazy_tensor import LazyTensor
 from .data import bind_arguments, with_data
 from .options import SHIFTED_SUMS, constructor_options, engine_options, find_reduction
 from .parser import parse_formula

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..arrays import Array, find_library
-from ..differentiation import gradients
 from ..errors import ArrayTypeError, FormulaError, ShapeError
-from ..expressions import Axis, variable, variables_of
-from ..simplification import simplify
+from ..formulas.differentiation import gradients
+from ..formulas.expressions import Axis, variable, variables_of
+from ..formulas.simplification import simplify
 from ..solvers import SolveOptions, conjugate_gradient
 from .genred import Genred
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from .. import complex_lazy_tensor as engine_complex
-from .. import lazy_tensor as engine
-from ..bindings import Binding
-from ..contexts import Context
 from ..errors import AxisError, ShapeError
-from ..expressions import Axis, Node
-from ..operators import choose_axis
-from ..reductions import REDUCTIONS as ENGINE_REDUCTIONS
+from ..formulas.expressions import Axis, Node
+from ..formulas.reductions import REDUCTIONS as ENGINE_REDUCTIONS
+from ..matrices import complex_lazy_tensor as engine_complex
+from ..matrices import lazy_tensor as engine
+from ..matrices.bindings import Binding
+from ..matrices.contexts import Context
+from ..matrices.operators import choose_axis
 from .data import bind_arguments, placeholders_of, with_data
 from .options import REDUCTIONS, engine_options
 

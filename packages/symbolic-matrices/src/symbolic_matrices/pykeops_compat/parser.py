@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..errors import AxisError, FormulaError, ShapeError
-from ..lazy_tensor import LazyTensor
-from ..operations import pointwise
+from ..formulas.operations import pointwise
+from ..matrices.lazy_tensor import LazyTensor
 from .aliases import CATEGORIES, parse_alias
 from .functions import FUNCTIONS, KINDS
 from .lexer import Kind, Token, error_at, suggestion, tokenize

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..bindings import Binding
 from ..errors import FormulaError, ShapeError
-from ..lazy_tensor import LazyTensor, Pm, Vi, Vj
+from ..matrices.bindings import Binding
+from ..matrices.lazy_tensor import LazyTensor, Pm, Vi, Vj
 from .aliases import Alias, parse_alias
 from .data import placeholders_of
 from .lexer import suggestion

@@ -16,8 +16,8 @@ from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
 from ..execution import Request, execute
-from ..expressions import Axis
-from ..reductions import Kind, Returns, SelectingReduction, SmoothReduction
+from ..formulas.expressions import Axis
+from ..formulas.reductions import Kind, Returns, SelectingReduction, SmoothReduction
 from .operator import call_operator, library, request_of
 from .selection import gradients_of_selection, tangent_of_selection
 from .smooth import Tensors, Wanted, gradients_of_smooth, tangent_of_smooth

@@ -20,9 +20,9 @@ from torch._subclasses import FakeTensor
 from ..arrays import library_named
 from ..errors import BackendError
 from ..execution import Request, execute
-from ..expressions import Axis
-from ..formula_text import print_formula
-from ..reductions import Kind
+from ..formulas.expressions import Axis
+from ..formulas.reductions import Kind
+from ..formulas.text import print_formula
 from ..sparsity import BlockRanges
 
 Tensor = torch.Tensor

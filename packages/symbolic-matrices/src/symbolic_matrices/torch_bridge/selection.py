@@ -11,11 +11,21 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..differentiation import gradients
 from ..execution import Request
-from ..expressions import Axis, Index, Node, Variable, index, rebuild, topological, variable, variables_of
-from ..operations.indexing import concat
-from ..reductions import Sum
+from ..formulas.differentiation import gradients
+from ..formulas.expressions import (
+    Axis,
+    Index,
+    Node,
+    Variable,
+    index,
+    rebuild,
+    topological,
+    variable,
+    variables_of,
+)
+from ..formulas.operations.indexing import concat
+from ..formulas.reductions import Sum
 from .smooth import Launch, Tensors, Wanted, tangent_formula
 
 Tensor = torch.Tensor

@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 import torch
 
-from ..differentiation import directional_derivative, gradients, transposed
 from ..execution import Request
-from ..expressions import Axis, Node, Variable, variable, variables_of
-from ..operations.indexing import concat
-from ..reductions import SmoothReduction, Sum
+from ..formulas.differentiation import directional_derivative, gradients, transposed
+from ..formulas.expressions import Axis, Node, Variable, variable, variables_of
+from ..formulas.operations.indexing import concat
+from ..formulas.reductions import SmoothReduction, Sum
 
 Tensor = torch.Tensor
 Tensors: TypeAlias = tuple[Tensor, ...]

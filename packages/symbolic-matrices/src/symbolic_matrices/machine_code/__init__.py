@@ -1,0 +1,1 @@
+"""How compiled kernels are read: instructions, loops, registers, on processors and on GPUs."""
