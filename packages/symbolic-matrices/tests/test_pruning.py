@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrix_testing import sample
 
-from symbolic_matrices import LazyTensor, Pm, Vi, Vj, set_num_threads
+from symbolic_matrices import LazyTensor, Pm, Profile, Vi, Vj, execution, explain, set_num_threads
 from symbolic_matrices.backends import search
 from symbolic_matrices.backends.threads import get_num_threads
 from symbolic_matrices.formulas.expressions import Axis, call, constant
@@ -267,6 +267,34 @@ def test_large_batches_are_searched_in_parts(monkeypatch):
     x, y = (sample(rng, (5, 1, *shape), dtype="float32") for shape in ((40, 1, 3), (1, 300, 3)))
     monkeypatch.setattr(search, "MOST_BYTES", 16_000)
     check_search(LazyTensor(x).sqdist(LazyTensor(y)), "Kmin", axis=3)
+
+
+def test_only_what_is_run_is_compiled():
+    rng = np.random.default_rng(5)
+    x = rng.random((2000, 2)).astype("float32")
+    execution._compiled.cache_clear()
+    with Profile() as profile:
+        Vi(x).sqdist(Vj(x)).argmin(axis=1)
+    assert profile.kernels == 1, "the search, not the kernel of all the pairs"
+    with Profile() as profile:
+        for size in (50, 60):
+            Vi(x[:size]).sqdist(Vj(x[:size])).argmin(axis=1)
+    assert profile.kernels == 1, "the kernel of all the pairs, once"
+    assert profile.run_seconds < profile.compile_seconds, "what compiles does not run"
+
+
+def test_explain_tells_of_the_search():
+    x = np.zeros((10, 3), "float32")
+    explained = explain(Vi(x).sqdist(Vj(x)), "argKmin", count=10)
+    assert "SM_SEARCH" in explained.search_source
+    assert 256 <= explained.searched_from <= 8192
+    assert f"from some {explained.searched_from:,} rows" in str(explained)
+    for formula in ((-Vi(x).sqdist(Vj(x))).exp(), (Vi(x) | Vj(x))):
+        assert explain(formula, "argKmin", count=10).search_source == ""
+    y = np.zeros((10, 20), "float32")
+    unsearched = explain(Vi(y).sqdist(Vj(y)), "argKmin", count=2000)
+    assert unsearched.searched_from == 0
+    assert "search:" not in str(unsearched)
 
 
 def test_uniform_points_visit_what_is_expected():

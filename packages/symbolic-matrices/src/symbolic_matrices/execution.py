@@ -15,7 +15,7 @@ from .formulas.expressions import Axis, Node
 from .formulas.reductions import Reduction
 from .kernels.planning import Plan, make_plan
 from .kernels.problems import Problem
-from .profiling import is_measuring, measure_compilation, measure_launch
+from .profiling import is_measuring, measure_launch
 from .sparsity import BlockRanges
 
 
@@ -129,8 +129,7 @@ def _compiled_once(plan: Plan, backend: Backend, backend_name: str) -> CompiledP
     if not is_first:
         return compiling.result()
     try:
-        with measure_compilation():
-            compiling.outcome = CompiledPlan(backend.compile(plan), backend.launch)
+        compiling.outcome = CompiledPlan(backend.compile(plan), backend.launch)
     except BaseException as error:
         compiling.outcome = error
     finally:

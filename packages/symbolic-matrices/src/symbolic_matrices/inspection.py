@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .backends import cuda
+from .backends import cuda, search
 from .backends.threads import get_num_threads
 from .errors import BackendError
 from .execution import BACKENDS
@@ -40,6 +40,10 @@ class Explanation:
     shared_bytes : of a block of a CUDA kernel.
     instructions_per_pair : of the inner loop, for one column and one row of a thread on a GPU, or the rows of a
         register (``loop.lanes``) on a processor; 0 where there is no ``loop``.
+    search_source : the text of the search through a tree of boxes that large problems run instead on a processor, where
+        the formula has the order for it; else "".
+    searched_from : how many rows and as many columns it takes for the search to pay, on the threads there are; 0 where
+        it never does.
     """
 
     formula: str
@@ -51,6 +55,8 @@ class Explanation:
     spill_bytes: int = 0
     local_bytes: int = 0
     shared_bytes: int = 0
+    search_source: str = ""
+    searched_from: int = 0
 
     @property
     def instructions_per_pair(self) -> float:
@@ -66,6 +72,10 @@ class Explanation:
             parts.append(
                 f"code:    {self.registers} registers, {self.spill_bytes} bytes spilled, {self.local_bytes} local, "
                 f"{self.shared_bytes} shared"
+            )
+        if self.searched_from:
+            parts.append(
+                f"search:  a tree of boxes, from some {self.searched_from:,} rows and as many columns on"
             )
         parts += ["", str(self.loop)] if self.loop else []
         parts += ["", self.source]
@@ -142,7 +152,12 @@ def _explain_cpu(plan: Plan, arch: str | None) -> Explanation:
         options, loop = _flags(find_compiler()), None
     else:
         options, loop = inspect_cpu_kernel(printed, arch)
-    return Explanation(print_formula(plan.formula), printed.source, printed.kernel_name, options, loop)
+    found = search.find(plan)
+    return Explanation(
+        print_formula(plan.formula), printed.source, printed.kernel_name, options, loop,
+        search_source="" if found is None else found.printed.source,
+        searched_from=0 if found is None else found.least_size,
+    )  # fmt: skip
 
 
 def _explain_cuda(plan: Plan, arch: str) -> Explanation:

@@ -23,6 +23,7 @@ from ..kernels.problems import Problem
 from ..sparsity import BlockRanges
 from . import search, threads
 from .arguments import Arguments, Input
+from .loading import LoadedLater
 from .task_tables import TaskTable, make_table
 
 ROW_BLOCK = 512  # rows of a task: enough to pay for staging the columns, few enough to balance the threads
@@ -70,7 +71,7 @@ class NativeKernel:
 class CpuKernel:
     """The kernel of a plan, and what is looked up of the plan at each call."""
 
-    native: NativeKernel
+    native: LoadedLater[NativeKernel]
     kinds: tuple[Kind, ...]
     output_shape: tuple[int, ...]
     search: search.TreeSearch | None = None  # what does the same for large problems, where there is one
@@ -127,10 +128,13 @@ class _NativeCall:
 
 
 def compile(plan: Plan) -> CpuKernel:
-    """Print, compile and load the kernel of a plan."""
+    """Print, compile and load the kernel of a plan; the first launch decides, where a search may do instead of it."""
     printed = print_kernel(plan)
-    native = load_kernel(printed.source, printed.kernel_name, plan.operations)
-    return CpuKernel(native, plan.reduction.kinds, plan.output_shape, search.find(plan))
+    native = LoadedLater(lambda: load_kernel(printed.source, printed.kernel_name, plan.operations))
+    kernel = CpuKernel(native, plan.reduction.kinds, plan.output_shape, search.find(plan))
+    if kernel.search is None:
+        native.get()
+    return kernel
 
 
 def load_kernel(source: str, name: str, operations: int = 16) -> NativeKernel:
@@ -229,7 +233,7 @@ def launch(kernel: CpuKernel, problem: Problem) -> tuple[Array, ...]:
     if kernel.search is not None and kernel.search.pays(arguments):
         kernel.search.run(arguments)
     else:
-        run(kernel.native, arguments)
+        run(kernel.native.get(), arguments)
     return outputs
 
 

@@ -24,6 +24,7 @@ from ..formulas.reductions import Kind
 from ..kernels.cuda_printing import OPTIONS, CudaText, Tiling, headers_digest, print_cuda_kernel
 from ..kernels.planning import Plan
 from ..kernels.problems import Problem
+from ..profiling import measure_compilation
 from ..sparsity import BlockRanges
 from .task_tables import make_table
 
@@ -145,7 +146,8 @@ def _variant(kernel: CudaKernel, rows_per_thread: int) -> Variant:
             options = (*OPTIONS, f"--define-macro=SM_HEADERS_{headers_digest()}")
             names = (text.printed.kernel_name, text.merge_name)
             run, merge = (kernel.cupy.RawKernel(text.printed.source, name, options) for name in names)
-            _compile_now(kernel.cupy, run, text)
+            with measure_compilation():
+                _compile_now(kernel.cupy, run, text)
             kernel.variants[rows_per_thread] = Variant(text, run, merge)
         return kernel.variants[rows_per_thread]
 

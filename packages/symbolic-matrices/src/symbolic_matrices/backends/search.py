@@ -13,10 +13,11 @@ import numpy as np
 
 from ..kernels import compilation
 from ..kernels.planning import Plan
+from ..kernels.printing import PrintedKernel
 from ..kernels.pruning import Search, find_search, print_search
-from ..profiling import measure_compilation
 from . import threads
 from .arguments import Arguments
+from .loading import LoadedLater
 
 MOST_BYTES = 1 << 26  # limit of the memory for the trees of the problems that are searched at once
 LONG_POINTS = 1 << 17  # rows and columns; above, the calling thread waits, so that Ctrl-C is heard
@@ -95,25 +96,29 @@ def expected_gain(dim: int, count: int, sizes: tuple[int, int, int], thread_coun
 
 @dataclass(frozen=True)
 class TreeSearch:
-    """The search that does what a plan says, compiled when it is first needed."""
+    """The search that does what a plan says."""
 
     plan: Plan
     search: Search
-
-    @functools.cached_property
-    def native(self) -> NativeSearch:
-        printed = print_search(self.plan, self.search)
-        with measure_compilation():
-            return load_search(printed.source, printed.kernel_name)
+    printed: PrintedKernel
+    native: LoadedLater[NativeSearch]
 
     def pays(self, arguments: Arguments) -> bool:
         """Whether the search is faster than to visit all the pairs."""
-        rows, columns, batches = arguments.rows, arguments.columns, math.prod(arguments.batch_shape)
-        if arguments.ranges is not None or rows > MOST_ROWS or self.search.count > MOST_NEIGHBOURS:
+        if arguments.ranges is not None:
             return False
-        if rows * columns * batches < LEAST_PAIRS:
+        return self._pays(arguments.rows, arguments.columns, math.prod(arguments.batch_shape))
+
+    def _pays(self, rows: int, columns: int, batches: int) -> bool:
+        if rows > MOST_ROWS or self.search.count > MOST_NEIGHBOURS or rows * columns * batches < LEAST_PAIRS:
             return False
         return self.expected_gain(rows, columns, batches) > LEAST_GAIN
+
+    @property
+    def least_size(self) -> int:
+        """The smallest power of 2 of rows, and of columns, for which it pays; 0 if there is none."""
+        sizes = (1 << power for power in range(MOST_ROWS.bit_length()))
+        return next((size for size in sizes if self._pays(size, size, 1)), 0)
 
     def expected_gain(self, rows: int, columns: int, batches: int) -> float:
         """How many times faster than visiting all the pairs the search may be, on the threads there are."""
@@ -125,18 +130,23 @@ class TreeSearch:
         written = math.prod(self.plan.output_shape) * arguments.rows
         addresses = _addresses(arguments, self.plan.real.itemsize)
         outputs = ((arguments.values, self.plan.real.itemsize), (arguments.indices, 8))
-        step = _problems_at_once(self.native, arguments)
+        native = self.native.get()
+        step = _problems_at_once(native, arguments)
         for first in range(0, len(addresses), step):
             values, indices = (
                 None if output is None else output + first * written * size for output, size in outputs
             )
-            run(self.native, arguments, addresses[first : first + step], (values, indices))
+            run(native, arguments, addresses[first : first + step], (values, indices))
 
 
 def find(plan: Plan) -> TreeSearch | None:
     """The search that does what a plan says, if its formula has the order for it."""
     found = find_search(plan)
-    return TreeSearch(plan, found) if found is not None else None
+    if found is None:
+        return None
+    printed = print_search(plan, found)
+    native = LoadedLater(lambda: load_search(printed.source, printed.kernel_name))
+    return TreeSearch(plan, found, printed, native)
 
 
 def _addresses(arguments: Arguments, itemsize: int) -> np.ndarray:
