@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -28,6 +29,9 @@ _STATIC_SHARED = re.compile(r"__shared__\s+([\w:<>, ]+?)\s+(\w+)((?:\s*\[[^\]]*\
 launches = threading.Lock()  # the emulator has one block at a time
 
 
+MAY_BE_REPEATED = ("include-path", "define-macro", "I", "D")
+
+
 class EmulationError(RuntimeError):
     """A launch that a GPU would refuse, or a kernel that misuses its threads."""
 
@@ -48,6 +52,7 @@ class Kernel:
 
     name: str
     entry: Any
+    argument_sizes: tuple[int, ...]  # in bytes
 
     def launch(
         self,
@@ -85,6 +90,15 @@ def _check_launch(grid: Sequence[int], block: Sequence[int], shared_bytes: int) 
 # ---------------------------------------------------------------------------- compilation
 
 
+def check_options(options: Sequence[str]) -> None:
+    """Refuse what the NVRTC of CUDA 12 refuses, while that of CUDA 13 lets it pass: options that are given twice."""
+    names = [re.split("[ =]", option.lstrip("-"))[0] for option in options]
+    names = [name for name in names if not name.startswith(MAY_BE_REPEATED)]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise EmulationError(f"nvrtc: error: --{repeated[0]} defined more than once")
+
+
 def translate(source: str, include_folders: Sequence[Path] = ()) -> str:
     """The text of kernels as C++: includes pasted, shared memory spelled out, an entry point per kernel."""
     text = _paste(source, include_folders, set())
@@ -100,7 +114,9 @@ def translate(source: str, include_folders: Sequence[Path] = ()) -> str:
     using = " ".join(f"using namespace {name};" for name in namespaces)
     entries = "\n".join(
         f'extern "C" const char* emulated_{name}(const emulator::Launch* launch, void** arguments, '
-        f"const size_t* sizes, int count) {{ {using} return emulator::run({name}, *launch, arguments, sizes, count); }}"
+        f"const size_t* sizes, int count) "
+        f"{{ {using} return emulator::run({name}, *launch, arguments, sizes, count); }}\n"
+        f'extern "C" const size_t* sizes_of_{name}() {{ {using} return emulator::argument_sizes({name}); }}'
         for name in names
     )
     # In an anonymous namespace, the static arrays of templates have guarded ends too.
@@ -199,5 +215,11 @@ def compile_kernels(
         entry = getattr(loaded, f"emulated_{name}")
         entry.restype = ctypes.c_char_p
         entry.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
-        kernels[name] = Kernel(name, entry)
+        kernels[name] = Kernel(name, entry, _argument_sizes(getattr(loaded, f"sizes_of_{name}")))
     return kernels
+
+
+def _argument_sizes(function: Any) -> tuple[int, ...]:
+    """The sizes of a kernel's arguments, from a list that ends with 0."""
+    function.restype = ctypes.POINTER(ctypes.c_size_t)
+    return tuple(itertools.takewhile(bool, function()))

@@ -315,6 +315,13 @@ static void call(void (*kernel)(Arguments...), void** arguments, Numbers<k...>) 
     kernel(*static_cast<Arguments*>(arguments[k])...);
 }
 
+// The sizes of a kernel's arguments, then 0.
+template <class... Arguments>
+static const size_t* argument_sizes(void (*)(Arguments...)) {
+    static const size_t sizes[] = {sizeof(Arguments)..., 0};
+    return sizes;
+}
+
 // Runs all the blocks of a grid; returns what went wrong, or null.
 template <class... Arguments>
 static const char* run(void (*kernel)(Arguments...), const Launch& launch, void** arguments, const size_t* sizes, int count) {

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from .compiler import EmulationError, Kernel, compile_kernels
+from .compiler import EmulationError, Kernel, check_options, compile_kernels
 
 INCLUDE_OPTION = "--include-path="
+OPTIONS_OF_CUPY = ("-ftz=true", "--device-as-default-execution-space", "-arch=sm_90")  # added by CuPy itself
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -109,6 +110,12 @@ class RawKernel:
     events: list[tuple[str, Any]] = field(default_factory=list, repr=False)
     _kernel: Kernel | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        types = {"code": str, "name": str, "options": tuple}
+        for argument, kind in types.items():
+            if type(getattr(self, argument)) is not kind:
+                raise TypeError(f"Argument {argument!r} has incorrect type (expected {kind.__name__})")
+
     def compile(self) -> None:
         folders = tuple(
             Path(option.removeprefix(INCLUDE_OPTION))
@@ -116,6 +123,7 @@ class RawKernel:
             if option.startswith(INCLUDE_OPTION)
         )
         try:
+            check_options((*self.options, *OPTIONS_OF_CUPY))
             self._kernel = _compiled(self.code, folders, self.sanitize)[self.name]
         except EmulationError as error:
             raise CompileException(str(error)) from error
@@ -123,6 +131,8 @@ class RawKernel:
     def __call__(
         self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any], *, shared_mem: int = 0
     ) -> None:
+        if not (type(grid) is type(block) is tuple):
+            raise TypeError(f"The sizes of grid and block are tuples but got {grid!r} and {block!r}.")
         if self._kernel is None:
             self.compile()
         assert self._kernel is not None
@@ -140,6 +150,8 @@ def _as_bytes(value: Any) -> bytes:
     if isinstance(value, ndarray):
         return np.int64(value.data.ptr).tobytes()
     if isinstance(value, (np.generic, np.ndarray)):
+        if value.size != 1:
+            raise TypeError(f"Arrays of NumPy are passed by value and hold 1 element, not {value.size}.")
         return value.tobytes()
     if type(value) in (int, float):
         return np.array(value, "int64" if type(value) is int else "float64").tobytes()
@@ -160,6 +172,7 @@ class _Cuda(ModuleType):
         self.events: list[tuple[str, Any]] = []
         self.current_device = 0
         self.compiler = SimpleNamespace(CompileException=CompileException)
+        self.Stream = SimpleNamespace(from_external=self._stream_of)
         self.runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             driverGetVersion=lambda: self.driver_version,
@@ -189,7 +202,10 @@ class _Cuda(ModuleType):
         context.attributes = {"MultiProcessorCount": self.multiprocessors}  # type: ignore[attr-defined]
         return context
 
-    def ExternalStream(self, pointer: int) -> Any:
+    def _stream_of(self, other: Any) -> Any:
+        version, pointer = other.__cuda_stream__()
+        if version != 0 or type(pointer) is not int:
+            raise TypeError(f"The CUDA stream protocol asks for (0, pointer) but got {(version, pointer)}.")
         return self._entered_stream(pointer)
 
 

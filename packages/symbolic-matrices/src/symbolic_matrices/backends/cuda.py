@@ -21,7 +21,14 @@ import numpy as np
 from ..arrays import Array, ArrayLibrary
 from ..errors import BackendError, CompilationError
 from ..formulas.reductions import Kind
-from ..kernels.cuda_printing import OPTIONS, CudaText, Tiling, headers_digest, print_cuda_kernel
+from ..kernels.cuda_printing import (
+    OPTIONS,
+    OPTIONS_OF_CUPY,
+    CudaText,
+    Tiling,
+    headers_digest,
+    print_cuda_kernel,
+)
 from ..kernels.planning import Plan
 from ..kernels.problems import Problem
 from ..profiling import measure_compilation
@@ -96,9 +103,10 @@ def find_cupy() -> ModuleType:
     """CuPy, with a GPU that it can use."""
     try:
         cupy = importlib.import_module("cupy")
-    except ImportError as error:
-        reason = "" if isinstance(error, ModuleNotFoundError) else f" Importing it failed: {error}"
-        raise BackendError(_NO_CUPY + reason) from error
+    except ModuleNotFoundError as error:
+        raise BackendError(_NO_CUPY) from error
+    except (ImportError, OSError) as error:  # it makes a folder for compiled kernels: see CUPY_CACHE_DIR
+        raise BackendError(f"Reductions on a GPU need CuPy, but importing it failed: {error}") from error
     runtime = cupy.cuda.runtime
     try:
         driver, count = runtime.driverGetVersion(), runtime.getDeviceCount()
@@ -117,14 +125,23 @@ def find_cupy() -> ModuleType:
     return cupy
 
 
+class _ForeignStream(NamedTuple):
+    """A stream of another library, in the words of the CUDA stream protocol."""
+
+    pointer: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
+
+
 @contextlib.contextmanager
 def _current_stream(cupy: ModuleType, library: ArrayLibrary, device: str) -> Iterator[None]:
     """Make CuPy launch where the arrays are, on the stream that their library works on."""
     number = int(device.removeprefix("cuda:"))
     with cupy.cuda.Device(number):
         if library.name == "torch":
-            stream = library.namespace.cuda.current_stream(number)
-            with cupy.cuda.ExternalStream(stream.cuda_stream):
+            stream = _ForeignStream(library.namespace.cuda.current_stream(number).cuda_stream)
+            with cupy.cuda.Stream.from_external(stream):
                 yield
         else:
             yield
@@ -143,7 +160,8 @@ def _variant(kernel: CudaKernel, rows_per_thread: int) -> Variant:
         if rows_per_thread not in kernel.variants:
             text = print_cuda_kernel(kernel.plan, rows_per_thread)
             # CuPy keeps compiled kernels on disk by their text and options: the headers have to be part of them.
-            options = (*OPTIONS, f"--define-macro=SM_HEADERS_{headers_digest()}")
+            own = [option for option in OPTIONS if option not in OPTIONS_OF_CUPY]  # NVRTC refuses repetitions
+            options = (*own, f"--define-macro=SM_HEADERS_{headers_digest()}")
             names = (text.printed.kernel_name, text.merge_name)
             run, merge = (kernel.cupy.RawKernel(text.printed.source, name, options) for name in names)
             with measure_compilation():

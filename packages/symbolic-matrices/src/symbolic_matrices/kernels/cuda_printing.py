@@ -30,9 +30,13 @@ ROW_REGISTERS = 20  # numbers that the rows of a thread may keep, beside the col
 
 # Approximate divisions, square roots and powers of 2, as math.cuh says; fused multiply-adds. Functions without a
 # qualifier run on the device: the headers of native/ are shared with processors.
+OPTIONS_OF_CUPY = (
+    "--device-as-default-execution-space",
+    "--ftz=true",
+)  # it adds them to those that it is given
 OPTIONS = (
-    "--std=c++17", "--device-as-default-execution-space", "--fmad=true", "--ftz=true",
-    "--prec-div=false", "--prec-sqrt=false", f"--include-path={NATIVE_FOLDER}",
+    "--std=c++17", *OPTIONS_OF_CUPY, "--fmad=true", "--prec-div=false", "--prec-sqrt=false",
+    f"--include-path={NATIVE_FOLDER}",
 )  # fmt: skip
 
 
