@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 HEADER = Path(__file__).with_name("emulator.hpp")
+INSTRUCTIONS = Path(__file__).with_name("instructions")  # in front of the headers that hold inline PTX
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
 MOST_THREADS, MOST_SHARED_BYTES = 1024, 48 << 10
 MOST_GRID = (2**31 - 1, 65535, 65535)
@@ -199,7 +200,7 @@ def compile_kernels(
     """The kernels of a text, by name. With sanitizers, the process must have been started for them."""
     flags = (*_FLAGS, *(SANITIZERS if sanitize else ()))
     folder = _build_folder(flags)
-    text = translate(source, include_folders)
+    text = translate(source, (INSTRUCTIONS, *include_folders))
     key = hashlib.sha256("\0".join((text, *flags)).encode()).hexdigest()[:24]
     library = folder / f"{key}.so"
     if not library.exists():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from matrix_testing import assert_close
 
-from symbolic_matrices import ArrayTypeError, LazyTensor, Pm, Vi, Vj
+from symbolic_matrices import ArrayTypeError, LazyTensor, Pm, Vi, Vj, column_index
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # of one number
@@ -124,3 +124,13 @@ def test_autocast_leaves_float64_alone():
     x, y, b = (t.double() for t in clouds("bfloat16"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert gaussian(x, y, b).dtype is torch.float64
+
+
+def test_gradients_of_selections_read_positions_exactly(half):
+    """The entry x_i (5000 - j) is least at j = 4999, which no half holds."""
+    x = torch.ones(2, 1, dtype=HALVES[half], requires_grad=True)
+    ones = torch.ones(5000, 1, dtype=HALVES[half])
+    matrix = Vi(x) * Vj(ones)
+    least = (matrix * (5000 - column_index(matrix))).min(axis=1)
+    (gradient,) = torch.autograd.grad(least.sum(), x)
+    assert torch.equal(gradient, torch.ones_like(x))

@@ -34,7 +34,8 @@ class RealType:
 
 REAL_TYPES = {row.name: row for row in (RealType("float32", "float", 4), RealType("float64", "double", 8))}
 # The dtype that kernels compute and accumulate in, by the dtype that data are stored in.
-COMPUTED_IN = {"float16": "float32", "bfloat16": "float32", **{name: name for name in REAL_TYPES}}
+HALVES = ("float16", "bfloat16")
+COMPUTED_IN = {**dict.fromkeys(HALVES, "float32"), **{name: name for name in REAL_TYPES}}
 
 
 class Namespace:

@@ -22,6 +22,7 @@ from .sparsity import BlockRanges
 class Backend(Protocol):
     """What ``backends/*.py`` offer."""
 
+    READS_HALVES: bool  # whether kernels read arrays in half precision as they are
     compile: Callable[[Plan], Any]
     launch: Callable[[Any, Problem], tuple[Array, ...]]
 
@@ -82,16 +83,19 @@ class Request:
 def execute(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     """Run a reduction on detached arrays of shape (*batch, size, D), one per variable.
 
-    Returns one array per output, of shape (*batch, kept size, *output shape).
+    Kernels for GPUs read arrays in half precision as they are; other backends get converted ones. Returns one array per
+    output, of shape (*batch, kept size, *output shape).
     """
     rows, columns = request.sizes if request.axis is Axis.J else request.sizes[::-1]
     if columns == 0 and request.ranges is None and not request.reduction.has_identity:
         raise EmptyReductionError(
             f"{request.reduction.name} over an axis of size 0 has no answer; the reduced axis needs at least one entry."
         )
-    kernel = _compiled(
-        request.formula, request.reduction, request.axis, request.dtype, _choose_backend(request)
-    )
+    backend_name, stored = _choose_backend(request), _stored(request, arrays)
+    if stored and not BACKENDS[backend_name].READS_HALVES:
+        arrays = tuple([request.library.astype(array, request.dtype) for array in arrays])
+        stored = ()
+    kernel = _compiled(request.formula, request.reduction, request.axis, request.dtype, backend_name, stored)
     problem = Problem(
         request.library, request.dtype, request.device, arrays, rows, columns, request.batch_shape,
         request.oriented_ranges,
@@ -100,6 +104,15 @@ def execute(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
         return kernel.launch(problem)
     with measure_launch():
         return kernel.launch(problem)
+
+
+def _stored(request: Request, arrays: tuple[Array, ...]) -> tuple[str, ...]:
+    """The dtypes of the arrays, where they are not all that of the kernel."""
+    name_of, dtype = request.library.dtype_name, request.dtype
+    for array in arrays:
+        if name_of(array) != dtype:
+            return tuple([name_of(array) for array in arrays])
+    return ()
 
 
 @dataclass(frozen=True)
@@ -114,9 +127,11 @@ class CompiledPlan:
 
 
 @functools.lru_cache(maxsize=4096)
-def _compiled(formula: Node, reduction: Reduction, axis: Axis, dtype: str, backend_name: str) -> CompiledPlan:
+def _compiled(
+    formula: Node, reduction: Reduction, axis: Axis, dtype: str, backend_name: str, stored: tuple[str, ...]
+) -> CompiledPlan:
     backend: Backend = BACKENDS[backend_name]
-    plan = make_plan(formula, reduction, axis, dtype)
+    plan = make_plan(formula, reduction, axis, dtype, stored)
     return _compiled_once(plan, backend, backend_name)
 
 

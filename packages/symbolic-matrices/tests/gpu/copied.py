@@ -9,8 +9,9 @@ from symbolic_matrices.backends import cuda
 from symbolic_matrices.backends.cuda import compile
 from symbolic_matrices.kernels.problems import Problem
 
-__all__ = ["NAME", "compile", "launch"]
+__all__ = ["NAME", "READS_HALVES", "compile", "launch"]
 NAME = "cuda-copied"
+READS_HALVES = True
 DEVICE = "cuda:0"
 
 

@@ -17,6 +17,7 @@ from symbolic_matrices.kernels.planning import Plan
 from symbolic_matrices.kernels.problems import Problem
 
 NAME = "cuda-emulated"
+READS_HALVES = True
 
 needs_emulator = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(compiler_command()) is None,

@@ -26,6 +26,7 @@ from .arguments import Arguments, Input
 from .loading import LoadedLater
 from .task_tables import TaskTable, make_table
 
+READS_HALVES = False
 ROW_BLOCK = 512  # rows of a task: enough to pay for staging the columns, few enough to balance the threads
 STAGED_BYTES = 1 << 18  # staged rows of a task and their states stay in the L2 cache
 # Below, waking a thread (60 to 100 us on two cores) costs more than it saves. Measured, two threads were as fast as one

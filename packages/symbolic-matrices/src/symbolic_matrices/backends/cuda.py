@@ -35,6 +35,7 @@ from ..profiling import measure_compilation
 from ..sparsity import BlockRanges
 from .task_tables import make_table
 
+READS_HALVES = True
 MOST_BATCH_DIMS = 8  # mirrors native/reduce.cuh
 MOST_BATCHES = (1 << 32) - 1  # counted in 32 bits
 MOST_GRID = ((1 << 31) - 1, (1 << 16) - 1, (1 << 16) - 1)

@@ -16,6 +16,7 @@ from ..formulas.reductions import Kind
 from ..kernels.planning import Plan
 from ..kernels.problems import Problem
 
+READS_HALVES = False
 BLOCK_ENTRIES = 1 << 21  # numbers of the largest temporary array: bounds memory, keeps blocks in cache
 
 

@@ -230,4 +230,12 @@ def _definitions(plan: Plan, tiling: Tiling, count: int) -> list[str]:
         "SM_SHARED_BYTES": tiling.shared_bytes,
         "SM_STATE_BYTES": tiling.state_bytes,
     }
+    if plan.storage:
+        values["SM_STORAGE_OF(variable)"] = f"({_spell_storage(plan)})"
     return [f"#define {name} {value}" for name, value in values.items()]
+
+
+def _spell_storage(plan: Plan) -> str:
+    """How a variable is stored, as a function of its number that the compiler evaluates."""
+    cases = [f"variable == {index} ? Storage::{dtype}" for index, dtype in plan.storage]
+    return " : ".join([*cases, "Storage::real"])

@@ -20,14 +20,19 @@ class Plan:
 
     A kernel keeps rows and reduces columns. The formula is transposed beforehand where the user reduces the first axis,
     so that ``Axis.I`` always stands for rows here and ``Axis.J`` for columns.
+
+    Attributes
+    ----------
+    dtype : what a kernel computes in, float32 or float64.
+    definition : the formula as the user wrote it, for the reference backend.
+    storage : (position, dtype) of the variables that are stored in half precision, for kernels that read those.
     """
 
     formula: Node
     reduction: Reduction
     dtype: str
-    definition: Node = field(
-        compare=False, repr=False
-    )  # the formula as the user wrote it, for the reference backend
+    definition: Node = field(compare=False, repr=False)
+    storage: tuple[tuple[int, str], ...] = ()
 
     @property
     def real(self) -> RealType:
@@ -58,11 +63,19 @@ def _operations(node: Node) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def make_plan(formula: Node, reduction: Reduction, axis: Axis, dtype: str) -> Plan:
-    """Plan the reduction of a formula along ``axis`` (I or J) in the number format ``dtype``."""
+def make_plan(
+    formula: Node, reduction: Reduction, axis: Axis, dtype: str, stored: tuple[str, ...] = ()
+) -> Plan:
+    """Plan the reduction of a formula along ``axis`` (I or J) in the number format ``dtype``.
+
+    ``stored`` names the dtypes of the arrays, where they are not all of that format.
+    """
     assert axis in (Axis.I, Axis.J)
     reduction.check_dim(formula.dim)
     if dtype == "float64" and getattr(reduction, "accumulate", None) is Accumulate.FLOAT64:
         reduction = reduction.accumulating(Accumulate.AUTO)  # no more than what is done anyway
     definition = reduction.prepared(formula if axis is Axis.J else transpose(formula))
-    return Plan(simplify(definition), reduction, dtype, definition)
+    simplified = simplify(definition)
+    read = [v.index for v in variables_of(simplified)] if stored else []
+    storage = tuple([(index, stored[index]) for index in read if stored[index] != dtype])
+    return Plan(simplified, reduction, dtype, definition, storage)

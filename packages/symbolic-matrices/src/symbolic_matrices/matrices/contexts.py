@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..arrays import COMPUTED_IN, NUMPY, REAL_TYPES, Array, ArrayLibrary
+from ..arrays import COMPUTED_IN, HALVES, NUMPY, REAL_TYPES, Array, ArrayLibrary
 from ..errors import ArrayTypeError, ShapeError
 from ..formulas.expressions import Axis
 from ..sparsity import BlockRanges
@@ -153,8 +153,11 @@ def _broadcast_batches(arrays: list[Binding]) -> tuple[int, ...]:
     return tuple(common)
 
 
-def resolve(binding: Binding, context: Context) -> Array:
-    """The array of a binding, (*batch, size, D), as kernels read it: in the formula's library and on its device."""
+def resolve(binding: Binding, context: Context, keeps_halves: bool = False) -> Array:
+    """The array of a binding, (*batch, size, D), in the formula's library, on its device, in the dtype of its kernels.
+
+    Those in half precision stay as they are where ``keeps_halves``.
+    """
     if binding.stored_dtype == context.dtype in REAL_TYPES and not binding.is_flexible:
         return binding.value
     library, dtype = context.library or NUMPY, context.computed_in
@@ -168,7 +171,8 @@ def resolve(binding: Binding, context: Context) -> Array:
                 f"A {library.name} formula would lose the gradient of its {binding.describe()}; detach the parameter."
             )
         return library.convert(binding.value, dtype, context.device)
-    return binding.value if binding.stored_dtype == dtype else library.astype(binding.value, dtype)
+    is_kept = keeps_halves and not binding.is_flexible and binding.stored_dtype in HALVES
+    return binding.value if is_kept or binding.stored_dtype == dtype else library.astype(binding.value, dtype)
 
 
 def positions(axis: Axis, size: int | None, like: Context) -> Binding:

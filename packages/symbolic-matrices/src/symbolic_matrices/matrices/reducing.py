@@ -22,7 +22,7 @@ def run(
 ) -> tuple[Array, ...]:
     """The outputs of a reduction, written to ``out`` if it is given."""
     request = request_of(formula, context, call)
-    arrays = tuple([resolve(binding, context) for binding in bindings])
+    arrays = tuple([resolve(binding, context, keeps_halves=True) for binding in bindings])
     outputs = launch(request, arrays)
     if call.finish is not None:
         outputs = (call.finish(request.library, outputs[0], _visited(request)),)

@@ -6,7 +6,7 @@
 #ifndef SYMBOLIC_MATRICES_PRODUCTS_CUH
 #define SYMBOLIC_MATRICES_PRODUCTS_CUH
 
-#include "nearest.cuh"
+#include "storage.cuh"
 
 namespace symbolic_matrices {
 

@@ -36,47 +36,9 @@ struct Problem {
     int64* indices;                                       // (batches, rows, out_dim), or null
     void* partial_states;                                 // [split][batch][row]; null without splits
     int64 batch_rank, batch_shape[most_batch_dims];
-    const REAL* variables[SM_VARIABLES];
+    const void* variables[SM_VARIABLES];                  // REAL, or in half precision; see storage.cuh
     int64 strides[SM_VARIABLES];                          // elements from one row or column to the next
     int64 batch_strides[SM_VARIABLES][most_batch_dims];   // elements, 0 where broadcast
-};
-
-// Reads the variables at one row or column, while staging.
-struct Reader {
-    const REAL* const* variables;
-    const int64* strides;
-    int64 position;
-    SM_INLINE REAL operator()(int variable, int component) const {
-        return variables[variable][position * strides[variable] + component];
-    }
-    SM_INLINE REAL index() const { return REAL(position); }
-};
-
-// The same for row or column number `first + n`, with the pointers kept in registers and few 64-bit products.
-struct NearbyReader {
-    const REAL* variables[SM_VARIABLES];
-    const REAL* nearby[SM_VARIABLES];  // where number `first` stands
-    const int64* strides;
-    int64 first;
-    int last;  // numbers past the last one repeat it
-
-    SM_INLINE NearbyReader(const REAL* const* pointers, const int64* strides, int64 first, int last)
-        : strides(strides), first(first), last(last) {
-        SM_UNROLL for (int v = 0; v < SM_VARIABLES; ++v) {
-            variables[v] = pointers[v];
-            nearby[v] = pointers[v] + first * strides[v];
-        }
-    }
-    struct At {
-        const NearbyReader& reader;
-        int n;
-        SM_INLINE REAL operator()(int variable, int component) const {
-            return reader.nearby[variable][n * reader.strides[variable] + component];
-        }
-        SM_INLINE REAL parameter(int variable, int component) const { return reader.variables[variable][component]; }
-        SM_INLINE REAL index() const { return REAL(reader.first + n); }
-    };
-    SM_INLINE At at(int n) const { return At{*this, n < last ? n : last}; }
 };
 
 // The staged values as packs: one row, repeated for each of C columns, and C columns.
@@ -126,7 +88,7 @@ class Kernel {
     struct alignas(16) Shared : Products::Shared {
         REAL columns[SM_TILE_COLUMNS * (stride > 0 ? stride : 1)];
         REAL parameters[parameter_dim];
-        const REAL* variables[SM_VARIABLES];  // of the problem of the batch that is under way
+        const void* variables[SM_VARIABLES];  // of the problem of the batch that is under way
     };
     static_assert(R == 1 || !has_products, "a tile of products has a row per thread");
     static_assert(sizeof(Shared) <= SM_SHARED_BYTES, "the host allocates less shared memory than the kernel uses");
@@ -152,7 +114,7 @@ class Kernel {
                     offset += rest % size * problem.batch_strides[v][axis];
                     rest /= size;
                 }
-                shared.variables[v] = problem.variables[v] + offset;
+                shared.variables[v] = advance(problem.variables[v], v, offset);
             }
             Formula::template parameter<REAL>(Reader{shared.variables, problem.strides, 0}, shared.parameters);
         }

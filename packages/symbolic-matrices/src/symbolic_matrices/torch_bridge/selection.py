@@ -129,14 +129,15 @@ class _Selection:
         read = {v.index: v for v in variables_of(formula)}
         unread = arrays[0].new_zeros((1, 1))
         variables = (self.gather(read[k], array) if k in read else unread for k, array in enumerate(arrays))
-        return (*variables, *(self._count(axis, arrays[0]) for axis in _counted_axes(formula)))
+        return (*variables, *(self._count(axis) for axis in _counted_axes(formula)))
 
-    def _count(self, axis: Axis, like: Tensor) -> Tensor:
+    def _count(self, axis: Axis) -> Tensor:
         """The position along an axis of each selected entry: (*batch, entries, 1)."""
+        dtype = getattr(torch, self.request.dtype)
         if axis is self.request.axis:
-            return self.positions[..., None].to(like.dtype)
-        rows = torch.arange(self.entries, device=like.device) // max(1, self.per_row)
-        return rows[:, None].to(like.dtype).expand(*self.positions.shape, 1)
+            return self.positions[..., None].to(dtype)
+        rows = torch.arange(self.entries, device=self.positions.device) // max(1, self.per_row)
+        return rows[:, None].to(dtype).expand(*self.positions.shape, 1)
 
     def gather(self, v: Variable, array: Tensor) -> Tensor:
         """The value of a variable at each selected entry: (*batch, entries, dim)."""
