@@ -170,7 +170,7 @@ class _Cuda(ModuleType):
         self.multiprocessors, self.device_count, self.driver_version = 4, 1, 13000
         self.failure = "cudaErrorNoDevice: no CUDA-capable device is detected"
         self.events: list[tuple[str, Any]] = []
-        self.current_device = 0
+        self.current_device, self.current_stream, self.is_capturing = 0, 0, False
         self.compiler = SimpleNamespace(CompileException=CompileException)
         self.Stream = SimpleNamespace(from_external=self._stream_of)
         self.runtime = SimpleNamespace(
@@ -193,9 +193,14 @@ class _Cuda(ModuleType):
 
     @contextlib.contextmanager
     def _entered_stream(self, pointer: int) -> Iterator[None]:
+        before, self.current_stream = self.current_stream, pointer
         self.events.append(("stream", pointer))
         yield
+        self.current_stream = before
         self.events.append(("stream", None))
+
+    def get_current_stream(self) -> Any:
+        return SimpleNamespace(ptr=self.current_stream, is_capturing=lambda: self.is_capturing)
 
     def Device(self, number: int | None = None) -> Any:
         context = self._entered_device(self.current_device if number is None else number)

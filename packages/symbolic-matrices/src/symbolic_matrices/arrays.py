@@ -75,6 +75,7 @@ class ArrayLibrary(abc.ABC):
     """What the engine asks of an array library."""
 
     name: str  # also the name of the module
+    out_of_memory: type[Exception] = MemoryError
 
     def __reduce__(self) -> tuple[Any, ...]:
         return library_named, (self.name,)  # one object per library, also after pickling
@@ -167,6 +168,10 @@ class ArrayLibrary(abc.ABC):
         array = self.empty(shape, dtype_name, device)
         array[...] = value
         return array
+
+    def keep_until_done(self, array: Array) -> None:
+        """Let nobody else get the memory of an array before the current stream, which may be another one, is done."""
+        return
 
     def is_writable(self, array: Array) -> bool:
         """Whether its entries may be changed."""
@@ -385,6 +390,15 @@ class PyTorch(ArrayLibrary):
 
     def integers(self, start: int, stop: int, device: str) -> Array:
         return self.namespace.arange(start, stop, device=device)
+
+    @functools.cached_property
+    def out_of_memory(self) -> type[Exception]:  # type: ignore[override]
+        error: type[Exception] = self.namespace.OutOfMemoryError
+        return error
+
+    def keep_until_done(self, array: Array) -> None:
+        if array.is_cuda:
+            array.record_stream(self.namespace.cuda.current_stream(array.device))
 
     def needs_gradient(self, array: Array) -> bool:
         return bool(array.requires_grad) and self.namespace.is_grad_enabled()

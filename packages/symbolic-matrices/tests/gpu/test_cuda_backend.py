@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import sys
 from types import ModuleType
@@ -24,7 +25,7 @@ from symbolic_matrices import (
     execution,
     show_config,
 )
-from symbolic_matrices.arrays import library_named
+from symbolic_matrices.arrays import CuPy, library_named
 from symbolic_matrices.backends import cuda
 from symbolic_matrices.formulas.expressions import Axis, variable
 from symbolic_matrices.formulas.operations.pointwise import multiply
@@ -42,6 +43,8 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     library = library_named("cupy")
     monkeypatch.setitem(vars(library), "namespace", None)  # restored at the end,
     del vars(library)["namespace"]  # and looked up anew until then
+    # Kernels belong to the CuPy that compiled them.
+    monkeypatch.setattr(execution, "_compiled", functools.lru_cache(execution._compiled.__wrapped__))
     return module
 
 
@@ -162,6 +165,72 @@ def test_running_out_of_memory_is_said_by_the_library(cupy, monkeypatch, rng):
         Vi(x).sqdist(Vj(x)).sum(axis=1)
 
 
+def test_columns_stay_whole_without_memory_for_partial_states(cupy, monkeypatch, rng):
+    x, y = sample(rng, (5, 2)), sample(rng, (5000, 2))
+    ranges = BlockRanges([[0, 5]], [1], [[100, 5000]])
+    empty = CuPy.empty
+
+    def refuse_partial_states(self: CuPy, shape: tuple[int, ...], dtype_name: str, device: str) -> object:
+        if dtype_name == "int64":
+            raise MemoryError("Out of memory")
+        return empty(self, shape, dtype_name, device)
+
+    for refuses in (False, True):
+        if refuses:
+            monkeypatch.setattr(CuPy, "empty", refuse_partial_states)
+        for visited in (None, ranges):
+            cupy.cuda.events.clear()
+            found = Vi(cupy.asarray(x)).sqdist(Vj(cupy.asarray(y))).sum(axis=1, ranges=visited)
+            assert [kind for kind, _ in cupy.cuda.events].count("launch") == (1 if refuses else 2)
+            wanted = Vi(x).sqdist(Vj(y)).sum(axis=1, ranges=visited)
+            assert_close(cupy.asnumpy(found), wanted)
+
+
+def test_tables_of_block_ranges_belong_to_a_stream(cupy, monkeypatch, rng):
+    """CuPy hands memory out again on the stream that it was allocated on, without asking who else reads it."""
+    x = cupy.asarray(sample(rng, (5, 2)))
+    ranges = BlockRanges([[0, 5]], [1], [[1, 5]])
+    tables = []
+    make_tables = cuda._make_tables
+    monkeypatch.setattr(cuda, "_make_tables", lambda *given: tables.append(make_tables(*given)) or tables[-1])
+    for stream in (0, 0, 7, 7, 0):
+        cupy.cuda.current_stream = stream
+        Vi(x).sqdist(Vj(x)).sum(axis=1, ranges=ranges)
+    assert len(tables) == 2
+
+
+def test_graphs_do_not_capture_the_copy_of_tables(cupy, rng):
+    x = cupy.asarray(sample(rng, (5, 2)))
+    ranges = BlockRanges([[0, 5]], [1], [[1, 5]])
+    cupy.cuda.is_capturing = True
+    with pytest.raises(BackendError, match="run it once on this stream beforehand"):
+        Vi(x).sqdist(Vj(x)).sum(axis=1, ranges=ranges)
+    cupy.cuda.is_capturing = False
+    expected = Vi(x).sqdist(Vj(x)).sum(axis=1, ranges=ranges)
+    cupy.cuda.is_capturing = True
+    again = Vi(x).sqdist(Vj(x)).sum(axis=1, ranges=ranges)
+    assert_close(cupy.asnumpy(again), cupy.asnumpy(expected))
+
+
+SIZES = [1, 127, 129, 4096, 100_000, (1 << 31) - 1, 1 << 31, 1 << 33]
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_launches_of_any_size_fit_the_grid(rows):
+    """And the intervals cover the columns, the last one shorter than a tile more than it needs."""
+    tiling = choose_tiling(formulas.plan(formulas.sqdist(3)))
+    for columns in SIZES:
+        for batches in (1, 1000, 1 << 20, (1 << 32) - 1):
+            shape = cuda.choose_launch(tiling, (rows, columns, batches), 64, 132)
+            assert all(1 <= size <= most for size, most in zip(shape.grid, cuda.MOST_GRID, strict=True))
+            assert (shape.blocks - 1) * tiling.rows * tiling.threads < rows
+            assert shape.blocks * tiling.rows * tiling.threads >= rows
+            assert shape.column_splits * shape.split_columns - columns >= 0
+            assert (shape.column_splits - 1) * shape.split_columns < columns
+            partial_bytes = shape.column_splits * rows * batches * tiling.state_bytes
+            assert shape.column_splits == 1 or partial_bytes <= cuda.PARTIAL_BYTES
+
+
 def test_vectors_too_large_for_shared_memory():
     def tile_columns(dim: int) -> int:
         formula = multiply(variable(0, Axis.I, 1), variable(1, Axis.J, dim))
@@ -183,14 +252,21 @@ def test_many_batch_dimensions_merge(cupy, rng):
     assert_close(cupy.asnumpy(found), LazyTensor(x).sqdist(LazyTensor(y)).sum(axis=10, backend="reference"))
 
 
-def test_too_many_batch_dimensions(cupy, rng):
-    """The arrays vary along different dimensions in turn: none of the ten merge."""
-    x = cupy.asarray(sample(rng, (2, 1) * 5 + (5, 1, 2)))
-    y = cupy.asarray(sample(rng, (1, 2) * 5 + (1, 4, 2)))
-    with pytest.raises(
-        BackendError, match=r"at most 8 batch dimensions but the batch .* has 10 that do not merge"
-    ):
-        LazyTensor(x).sqdist(LazyTensor(y)).sum(axis=11)
+@pytest.mark.parametrize("visited", [None, BlockRanges([[0, 2], [3, 5]], [1, 2], [[1, 4], [0, 2]])])
+def test_batch_dimensions_that_do_not_merge(cupy, visited, rng):
+    """The arrays vary along different ones in turn: the kernel takes 8 of 10, and the host the other two."""
+    x = sample(rng, (2, 1) * 5 + (5, 1, 2), dtype="float32")
+    y = sample(rng, (1, 2) * 5 + (1, 4, 2), dtype="float32")
+    scale = sample(rng, (2, 1, 2, 1, 1, 1), dtype="float32")
+    on_gpu = [LazyTensor(cupy.asarray(array)) for array in (x, y, scale)]
+    on_cpu = [LazyTensor(array) for array in (x, y, scale)]
+    (found, smallest), (expected, wanted) = (
+        ((a.sqdist(b) * c).sum(axis=11, ranges=visited), (a.sqdist(b) * c).argmin(axis=11, ranges=visited))
+        for a, b, c in (on_gpu, on_cpu)
+    )
+    assert [kind for kind, _ in cupy.cuda.events].count("launch") == 2 * 4
+    assert_close(cupy.asnumpy(found), expected, "float32")
+    np.testing.assert_array_equal(cupy.asnumpy(smallest), wanted)
 
 
 def test_batches_of_more_problems_than_are_counted(cupy, rng):

@@ -189,6 +189,38 @@ def test_copies_live_until_the_launch(machine, rng, monkeypatch):
     assert alive == [[True, True]]
 
 
+def test_tables_outlive_the_launches_that_read_them(machine, rng, monkeypatch):
+    """Block ranges may be dropped while a stream, other than the one that allocated their tables, still reads them."""
+    kept = []
+    monkeypatch.setattr(PyTorch, "keep_until_done", lambda self, array: kept.append(tuple(array.shape)))
+    x, y = clouds(rng, 20, 30)
+    (-Vi(x).sqdist(Vj(y))).exp().sum(axis=1, ranges=BlockRanges([[0, 20]], [1], [[5, 30]]))
+    assert kept == [(1, 5), (1, 2)]  # a task and an interval
+
+
+def test_the_current_stream_keeps_memory(machine):
+    recorded = []
+    tensor = SimpleNamespace(
+        is_cuda=True, device=3, record_stream=lambda stream: recorded.append(stream.cuda_stream)
+    )
+    PyTorch().keep_until_done(tensor)
+    assert recorded == [STREAM + 3]
+
+
+def test_columns_stay_whole_without_memory_for_partial_states(machine, rng, monkeypatch):
+    empty = PyTorch.empty
+
+    def refuse_partial_states(self, shape, dtype_name, device):
+        if dtype_name == "int64":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return empty(self, shape, dtype_name, device)
+
+    monkeypatch.setattr(PyTorch, "empty", refuse_partial_states)
+    x, y = clouds(rng, 20, 5000)
+    assert_close(gaussian(x, y), expected(x, y), "float32")
+    assert [kind for kind, _ in machine.events].count("launch") == 1
+
+
 def test_gradients_of_tensors_on_a_gpu(machine, rng):
     x, y = (tensor.double() for tensor in clouds(rng, 20, 30))
     x.requires_grad_()

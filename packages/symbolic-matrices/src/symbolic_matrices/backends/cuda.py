@@ -33,10 +33,10 @@ from ..kernels.planning import Plan
 from ..kernels.problems import Problem
 from ..profiling import measure_compilation
 from ..sparsity import BlockRanges
+from .batches import MOST_BATCH_DIMS, batch_dims, parts_of
 from .task_tables import make_table
 
 READS_HALVES = True
-MOST_BATCH_DIMS = 8  # mirrors native/reduce.cuh
 MOST_BATCHES = (1 << 32) - 1  # counted in 32 bits
 MOST_GRID = ((1 << 31) - 1, (1 << 16) - 1, (1 << 16) - 1)
 LEAST_SPLIT_COLUMNS = 1024  # columns of an interval, where the columns are cut
@@ -222,16 +222,29 @@ class Tables(NamedTuple):
     intervals: Array | None = None
 
 
-def _tables(problem: Problem, tiling: Tiling, registers: int, multiprocessors: int) -> Tables:
-    """How to launch a problem. A structure is cut and copied to the device once."""
-    batches, ranges = math.prod(problem.batch_shape), problem.ranges
+def _tables(cupy: ModuleType, problem: Problem, tiling: Tiling, device: tuple[int, int]) -> Tables:
+    """How to launch a problem on a device of so many registers of a kernel's thread, and multiprocessors.
+
+    A structure is cut and copied to the device once. CuPy's memory belongs to a stream, hence each stream has its copy.
+    """
+    batches, ranges, library = math.prod(problem.batch_shape), problem.ranges, problem.library
     if ranges is None:
-        sizes = (problem.rows, problem.columns, batches)
-        return Tables(choose_launch(tiling, sizes, registers, multiprocessors))
+        return Tables(choose_launch(tiling, (problem.rows, problem.columns, batches), *device))
+    stream = cupy.cuda.get_current_stream()
     key = (
-        "cuda", tiling, problem.rows, batches, registers, multiprocessors, problem.library.name, problem.device,
+        "cuda", tiling, problem.rows, batches, device, library.name, problem.device,
+        stream.ptr if library.name == "cupy" else 0,
     )  # fmt: skip
-    return ranges.remember(key, lambda: _make_tables(problem, ranges, tiling, (registers, multiprocessors)))
+
+    def build() -> Tables:
+        if stream.is_capturing():
+            raise BackendError(
+                "A graph cannot capture the first reduction over block ranges, which copies tables to the GPU; run it "
+                "once on this stream beforehand, and keep the BlockRanges as long as the graph."
+            )
+        return _make_tables(problem, ranges, tiling, device)
+
+    return ranges.remember(key, build)
 
 
 def _make_tables(problem: Problem, ranges: BlockRanges, tiling: Tiling, device: tuple[int, int]) -> Tables:
@@ -254,19 +267,18 @@ def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
         return outputs
     widest = print_cuda_kernel(kernel.plan).tiling
     variant = _variant(kernel, choose_rows(widest.rows, widest.threads, problem.rows))
-    tiling, batches = variant.text.tiling, math.prod(problem.batch_shape)
     # Copies live until the launch: another thread must not get their memory before.
     problem = replace(problem, arrays=tuple(_contiguous(problem.library, array) for array in problem.arrays))
-    tables = _tables(
-        problem, tiling, variant.run.num_regs, _multiprocessors(kernel.cupy, _device_number(problem))
-    )
+    for part in parts_of(problem, outputs, variant.text.variable_count):
+        _launch(kernel, variant, *part)
+    return outputs
+
+
+def _launch(kernel: CudaKernel, variant: Variant, problem: Problem, outputs: tuple[Array, ...]) -> None:
+    """Run a kernel, and the one that merges its partial states if there are any."""
+    tiling, batches = variant.text.tiling, math.prod(problem.batch_shape)
+    tables, partial = _prepare(kernel, variant, problem)
     shape = tables.shape
-    # Memory that is given back while a kernel still reads it is used again on the same stream only, hence later.
-    partial = None
-    if shape.column_splits > 1:
-        partial = problem.library.empty(
-            (shape.column_splits * batches * problem.rows * tiling.state_bytes // 8,), "int64", problem.device
-        )
     pointers = {kind: problem.library.pointer(out) for kind, out in zip(kernel.kinds, outputs, strict=True)}
     arguments = (_pack(variant.text, problem, tables, pointers, partial),)
     block = (tiling.threads, 1, 1)
@@ -274,7 +286,26 @@ def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
     if shape.column_splits > 1:
         merging = min(-(-problem.rows * batches // tiling.threads), MOST_GRID[0])
         variant.merge((merging, 1, 1), block, arguments)
-    return outputs
+    for table in (tables.tasks, tables.intervals):
+        if table is not None:
+            problem.library.keep_until_done(table)
+
+
+def _prepare(kernel: CudaKernel, variant: Variant, problem: Problem) -> tuple[Tables, Array | None]:
+    """How to cut a problem, and memory for its partial states; where there is none left, the columns stay whole.
+
+    Memory that is given back while a kernel still reads it is used again on the same stream only, hence later.
+    """
+    tiling, registers, library = variant.text.tiling, variant.run.num_regs, problem.library
+    multiprocessors = _multiprocessors(kernel.cupy, _device_number(problem))
+    tables = _tables(kernel.cupy, problem, tiling, (registers, multiprocessors))
+    if tables.shape.column_splits == 1:
+        return tables, None
+    states = tables.shape.column_splits * math.prod(problem.batch_shape) * problem.rows
+    try:
+        return tables, library.empty((states * tiling.state_bytes // 8,), "int64", problem.device)
+    except library.out_of_memory:
+        return _tables(kernel.cupy, problem, tiling, (registers, 0)), None
 
 
 def _check(problem: Problem) -> None:
@@ -302,15 +333,8 @@ def _pack(
     count = text.variable_count
     used = problem.arrays[:count]
     missing = count - len(used)
-    batch = merge_batch_dims(
-        problem.batch_shape, tuple(_batch_strides(library, array, len(problem.batch_shape)) for array in used)
-    )
+    batch = batch_dims(problem, count)
     rank = len(batch.shape)
-    if rank > MOST_BATCH_DIMS:
-        raise BackendError(
-            f"Kernels for GPUs take at most {MOST_BATCH_DIMS} batch dimensions but the batch {problem.batch_shape} has "
-            f"{rank} that do not merge, as the arrays vary along different ones; materialise or reshape some of them."
-        )
     padding = (0,) * (MOST_BATCH_DIMS - rank)
     batch_strides = [strides + padding for strides in batch.strides] + [(0,) * MOST_BATCH_DIMS] * missing
     numbers = [
@@ -331,40 +355,3 @@ def _pack(
 def _contiguous(library: ArrayLibrary, array: Array) -> Array:
     """The array, or a copy whose components are neighbours."""
     return library.contiguous(array) if library.strides(array)[-1] != 1 and array.shape[-1] > 1 else array
-
-
-def _batch_strides(library: ArrayLibrary, array: Array, rank: int) -> tuple[int, ...]:
-    """Strides along the dimensions of the batch, 0 where the array is broadcast."""
-    strides = library.strides(array)
-    own = [0 if size == 1 else stride for size, stride in zip(array.shape[:-2], strides[:-2], strict=True)]
-    own = own[max(0, len(own) - rank) :]
-    return (*[0] * (rank - len(own)), *own)
-
-
-class BatchDims(NamedTuple):
-    """The dimensions of a batch, and the strides of each array along them."""
-
-    shape: tuple[int, ...]
-    strides: tuple[tuple[int, ...], ...]
-
-
-def merge_batch_dims(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> BatchDims:
-    """The same batch with fewer dimensions: neighbours along which every array steps evenly become one.
-
-    >>> merge_batch_dims((2, 1, 3, 4), ((12, 0, 4, 1), (0, 0, 0, 1)))
-    BatchDims(shape=(6, 4), strides=((4, 1), (0, 1)))
-    """
-    sizes: list[int] = []
-    steps: list[list[int]] = [[] for _ in strides]
-    for axis, size in enumerate(shape):
-        if size == 1:
-            continue
-        if sizes and all(own[-1] == size * array[axis] for own, array in zip(steps, strides, strict=True)):
-            sizes[-1] *= size
-            for own, array in zip(steps, strides, strict=True):
-                own[-1] = array[axis]
-        else:
-            sizes.append(size)
-            for own, array in zip(steps, strides, strict=True):
-                own.append(array[axis])
-    return BatchDims(tuple(sizes), tuple(map(tuple, steps)))
