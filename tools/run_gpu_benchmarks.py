@@ -1,8 +1,10 @@
 """Time reductions on a GPU beside KeOps, dense PyTorch and torch.compile; write JSON and a Markdown table.
 
-Times are those of CUDA events on the current stream, the best of several runs. A peer that is not installed, does
-not fit or fails is named with its reason; one whose result differs from ours is an error. `--dry-run` needs no GPU:
-tiny sizes, our kernels in the emulator.
+Times are those of CUDA events on the current stream, around several runs in a row, the best of several turns. Our
+result is compared with the first rows in float64, and the results of peers with ours, before anything is timed. A
+peer that is not installed, does not fit, fails or differs is named with its reason; a failure of ours is one of this
+program, at its end. The results are written after each case. `--dry-run` needs no GPU: tiny sizes, our kernels in the
+emulator.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import math
 import platform
 import sys
 import time
@@ -20,11 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gpu_peers
 import torch
 from benchmarking import as_arrays, relative_difference
 
 ROOT = Path(__file__).resolve().parent.parent
 REPEATS = 5
+LEAST_TURN = 0.05  # seconds of runs in a row
 MOST_DENSE_BYTES = 8 << 30  # of a stored matrix
 MOST_PAIRS_OF_PEERS = 2e10
 TINY = 64  # points of a dry run
@@ -67,6 +72,9 @@ def cases() -> Iterator[Case]:
         yield Case(f"gaussian D=64 N={n}", "gaussian", n, dim=64)
         yield Case(f"ten_nearest D=64 N={n}", "ten_nearest", n, dim=64)
         yield Case(f"gaussian D=3 64 columns N={n}", "gaussian", n, columns=64)
+        yield Case(f"attention D=64 64 columns N={n}", "attention", n, dim=64, columns=64)
+        # GeomLoss stops at the end of its schedule, some percent away.
+        yield Case(f"divergence D=3 N={n}", "divergence", n, tolerance=0.15)
     yield Case("gaussian D=3 float64 N=10000", "gaussian", 10_000, dtype="float64")
 
 
@@ -76,16 +84,25 @@ def contenders_of(case: Case, contenders: Any, device: str) -> dict[str, Run | s
         array.to(device)
         for array in contenders.make_data(case.n, case.n, case.dim, case.columns, getattr(torch, case.dtype))
     )
-    formula = getattr(contenders, case.formula)
+    formula = getattr(contenders, case.formula, None) or getattr(gpu_peers, case.formula)
     peers: dict[str, Run | str] = {"ours": contenders.ours(formula, data)}
     if float(case.n) ** 2 > MOST_PAIRS_OF_PEERS:
         return peers
-    peers["KeOps"] = _keops(formula, data)
+    if case.formula != "divergence":
+        peers["KeOps"] = _keops(formula, data)
+    if hasattr(contenders, case.formula):
+        peers |= _dense_peers(case, contenders, data)
+    return {**peers, **gpu_peers.peers_of(case.formula, data)}
+
+
+def _dense_peers(case: Case, contenders: Any, data: tuple[torch.Tensor, ...]) -> dict[str, Run | str]:
+    formula = getattr(contenders, case.formula)
     if case.n**2 * data[0].element_size() > MOST_DENSE_BYTES:
-        return {**peers, "torch dense": "the matrix does not fit", "torch.compile": "the matrix may not fit"}
-    peers["torch dense"] = partial(formula, contenders.Dense, *data)
-    peers["torch.compile"] = contenders.compiled(formula, data)
-    return peers
+        return {"torch dense": "the matrix does not fit", "torch.compile": "the matrix may not fit"}
+    return {
+        "torch dense": partial(formula, contenders.Dense, *data),
+        "torch.compile": contenders.compiled(formula, data),
+    }
 
 
 def _keops(formula: Callable[..., Any], data: tuple[torch.Tensor, ...]) -> Run | str:
@@ -94,8 +111,8 @@ def _keops(formula: Callable[..., Any], data: tuple[torch.Tensor, ...]) -> Run |
     return partial(formula, importlib.import_module("pykeops.torch").LazyTensor, *data)
 
 
-def measure(case: Case, peers: dict[str, Run | str], device: str) -> Iterator[Row]:
-    """Our row, then those of the peers, whose results must agree with ours."""
+def measure(case: Case, peers: dict[str, Run | str], exact: Any, device: str) -> Iterator[Row]:
+    """Our row, then those of the peers, whose results must agree with ours; ``exact`` are the first rows."""
     ours: Any = None
     for name, run in peers.items():
         if isinstance(run, str):
@@ -105,33 +122,55 @@ def measure(case: Case, peers: dict[str, Run | str], device: str) -> Iterator[Ro
             start = time.perf_counter()
             result = as_arrays(run())  # copied to the CPU, hence complete
             first_call = time.perf_counter() - start
+            if name == "ours":
+                ours = result
+                if exact is not None:
+                    _check(case, [result[0][: len(exact[0])]], exact)
+            difference = _check(case, result, ours)
             seconds = min(timed(run, device) for _ in range(REPEATS))
         except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).replace("|", "/")
+            yield Row(case.name, name, None, None, None, None, reason[:200])
             if name == "ours":
-                raise
-            yield Row(case.name, name, None, None, None, None, f"{type(error).__name__}: {error}"[:200])
+                return  # there is nothing to compare with
             continue
-        ours = result if name == "ours" else ours
-        difference = relative_difference(result, ours)
-        if not difference <= case.tolerance:
-            raise AssertionError(
-                f"{case.name}: {name} differs from ours by {difference:.1e} of the largest value."
-            )
         yield Row(case.name, name, seconds, float(case.n) ** 2 / seconds / 1e9, first_call, difference)
 
 
+def _check(case: Case, result: Any, expected: Any) -> float:
+    difference = relative_difference(result, expected)
+    if not difference <= case.tolerance:
+        raise AssertionError(f"the result differs by {difference:.1e} of the largest value")
+    return difference
+
+
+def exact_rows(case: Case, contenders: Any, device: str) -> Any:
+    """The first rows in double precision; None for what has no formula on stored matrices."""
+    formula = getattr(contenders, case.formula, None)
+    if formula is None:
+        return None
+    data = contenders.make_data(case.n, case.n, case.dim, case.columns, getattr(torch, case.dtype))
+    return as_arrays(contenders.in_float64(formula, *(array.to(device) for array in data)))
+
+
 def timed(run: Run, device: str) -> float:
-    """Seconds between two events around a run, on the current stream; wall time where there is no GPU."""
+    """Seconds of a run, from two events around many on the current stream; wall time where there is no GPU."""
     if device == "cpu":
         begin = time.perf_counter()
         run()
         return time.perf_counter() - begin
+    once = _between_events(run, 1)
+    return once if once >= LEAST_TURN else _between_events(run, math.ceil(LEAST_TURN / max(once, 1e-5)))
+
+
+def _between_events(run: Run, count: int) -> float:
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
-    run()
+    for _ in range(count):
+        run()
     stop.record()
     stop.synchronize()
-    return float(start.elapsed_time(stop)) / 1e3
+    return float(start.elapsed_time(stop)) / 1e3 / count
 
 
 def as_markdown(title: str, rows: list[Row]) -> str:
@@ -166,21 +205,29 @@ def main() -> None:
     if arguments.dry_run:
         emulate()
     rows: list[Row] = []
+    arguments.output.mkdir(parents=True, exist_ok=True)
     for case in cases():
         if arguments.k not in case.name:
             continue
         sized = Case(**{**asdict(case), "n": TINY}) if arguments.dry_run else case
-        for row in measure(sized, contenders_of(sized, contenders, device), device):
+        exact = exact_rows(sized, contenders, device)
+        for row in measure(sized, contenders_of(sized, contenders, device), exact, device):
             print(row, flush=True)
             rows.append(row)
+        write(arguments.output, title, rows)
     if not rows:
         raise SystemExit(f"No case has {arguments.k!r} in its name.")
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    print(f"Written to {arguments.output}.")
+    failed = [f"{row.case}: {row.reason}" for row in rows if row.contender == "ours" and row.seconds is None]
+    if failed:
+        raise SystemExit("Our own reductions failed:\n" + "\n".join(failed))
+
+
+def write(folder: Path, title: str, rows: list[Row]) -> None:
     record = {"device": title, "torch": torch.__version__, "python": platform.python_version()}
     text = json.dumps({**record, "rows": [asdict(row) for row in rows]}, indent=1)
-    (arguments.output / "results.json").write_text(text + "\n", encoding="utf-8")
-    (arguments.output / "results.md").write_text(as_markdown(title, rows), encoding="utf-8")
-    print(f"Written to {arguments.output}.")
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "results.md").write_text(as_markdown(title, rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
