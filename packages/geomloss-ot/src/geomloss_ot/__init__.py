@@ -22,6 +22,7 @@ from .results import OTResult
 from .sinkhorn import Progress
 from .sliced import max_sliced_wasserstein_distance, sliced_wasserstein_distance, wasserstein_1d
 from .solve import solve, solve_grid, solve_sample
+from .wasserstein import WassersteinDistance, wasserstein_distance
 
 if TYPE_CHECKING:
     from .images import ImagesBarycenter, sinkhorn_divergence
@@ -34,6 +35,7 @@ __all__ = [
     "OTResult",
     "Progress",
     "SamplesLoss",
+    "WassersteinDistance",
     "barycenter",
     "barycenter_grid",
     "barycenter_sample",
@@ -55,6 +57,7 @@ __all__ = [
     "solve_sample",
     "solve_sample_batch",
     "wasserstein_1d",
+    "wasserstein_distance",
 ]
 __version__ = "0.1.0"
 

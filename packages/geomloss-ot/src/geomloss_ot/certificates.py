@@ -33,12 +33,12 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class RoundedPlan:
     """a_i b_j (exp((f_i + g_j - C_ij) / epsilon) + u_i v_j), with its marginals."""
 
     f: Array
     g: Array
-    rank_one: tuple[Array, Array]
+    rank_one: tuple[Array, Array]  # u and v
     rows: Array
     columns: Array
 
@@ -48,8 +48,7 @@ def certify(problem: Problem, solution: Solution) -> Certificate:
     f, g = solution.f, solution.g
     penalty_a, penalty_b = problem.penalties
     rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
-    zeros = tuple(library_of(w).namespace.zeros_like(w) for w in (f, g))
-    plan = _feasible(problem, _Plan(f, g, (zeros[0], zeros[1]), rows, columns))
+    plan = round_plan(problem, (f, g), rows)
     return Certificate(
         _relative_error(rows, _wanted(penalty_a, problem.source, f, rows)),
         _relative_error(columns, _wanted(penalty_b, problem.target, g, columns)),
@@ -57,16 +56,16 @@ def certify(problem: Problem, solution: Solution) -> Certificate:
     )
 
 
-def _feasible(problem: Problem, plan: _Plan) -> _Plan:
-    """A plan close to the given one, whose marginals are within the bounds of the penalties.
+def round_plan(problem: Problem, potentials: tuple[Array, Array], rows: Array) -> RoundedPlan:
+    """A plan close to that of some potentials, of row sums ``rows``, with marginals within the bounds of the penalties.
 
     Rows, then columns, are reduced to their largest mass; a product measure brings what is then missing.
     """
-    source, target = problem.source, problem.target
+    (f, g), source, target = potentials, problem.source, problem.target
     bounds_a, bounds_b = (penalty.ratio_bounds for penalty in problem.penalties)
-    f = plan.f + problem.epsilon * _log_reduction(bounds_a[1], source, plan.rows)
-    columns = row_marginal(problem.T, plan.g, f)
-    g = plan.g + problem.epsilon * _log_reduction(bounds_b[1], target, columns)
+    f = f + problem.epsilon * _log_reduction(bounds_a[1], source, rows)
+    columns = row_marginal(problem.T, g, f)
+    g = g + problem.epsilon * _log_reduction(bounds_b[1], target, columns)
     rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
     lacks = _lack(bounds_a[0], source, rows), _lack(bounds_b[0], target, columns)
     xp = library_of(f).namespace
@@ -74,7 +73,7 @@ def _feasible(problem: Problem, plan: _Plan) -> _Plan:
     more_a = _filled(lacks[0], total, bounds_a[1], source, rows)
     more_b = _filled(lacks[1], total, bounds_b[1], target, columns)
     u, v = _quotient(more_a, source.weights), _quotient(more_b, target.weights * total)
-    return _Plan(f, g, (u, v), rows + more_a, columns + more_b)
+    return RoundedPlan(f, g, (u, v), rows + more_a, columns + more_b)
 
 
 def _log_reduction(bound: float, target: Measure, marginal: Array) -> Array:
@@ -98,7 +97,7 @@ def _filled(lack: Array, total: Array, bound: float, target: Measure, marginal: 
     return lack + (total - lack.sum(-1)[..., None]) * _quotient(room, room.sum(-1)[..., None])
 
 
-def _primal_value(problem: Problem, plan: _Plan) -> Array:
+def _primal_value(problem: Problem, plan: RoundedPlan) -> Array:
     penalty_a, penalty_b = problem.penalties
     inner = problem.geometry.primal_density(
         problem.epsilon, plan.f, plan.g, (*plan.rank_one, problem.target.weights)

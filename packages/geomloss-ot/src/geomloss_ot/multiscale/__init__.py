@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from .pairs import SortedCloud, keep_dense_pairs, sort_cloud
 from .solver import Multiscale, choose_multiscale, solve_multiscale
 
-__all__ = ["Multiscale", "choose_multiscale", "solve_multiscale"]
+__all__ = [
+    "Multiscale",
+    "SortedCloud",
+    "choose_multiscale",
+    "keep_dense_pairs",
+    "solve_multiscale",
+    "sort_cloud",
+]
