@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from geomloss_ot import acceleration
 from geomloss_ot.annealing import epsilon_schedule
-from geomloss_ot.certificates import _feasible, _Plan
+from geomloss_ot.certificates import round_plan
 from geomloss_ot.costs import COSTS
 from geomloss_ot.geometries import MatrixGeometry, PointGeometry
 from geomloss_ot.measures import Measure
@@ -177,7 +177,7 @@ def test_rounded_plans_have_the_marginals_that_they_claim(bounds):
     for level in (-0.3, 0.0, 0.4):
         f, g = level + 0.2 * rng.normal(size=6), 0.2 * rng.normal(size=7)
         rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
-        plan = _feasible(problem, _Plan(f, g, (0 * f, 0 * g), rows, columns))
+        plan = round_plan(problem, (f, g), rows)
         density = problem.geometry.density(0.05, plan.f, plan.g) + np.outer(*plan.rank_one)
         dense = a.weights[:, None] * density * b.weights
         np.testing.assert_allclose(dense.sum(1), plan.rows, rtol=1e-10)
