@@ -176,8 +176,7 @@ def test_rounded_plans_have_the_marginals_that_they_claim(bounds):
     problem = Problem(MatrixGeometry(rng.uniform(size=(6, 7))), a, b, penalties, 0.05)
     for level in (-0.3, 0.0, 0.4):
         f, g = level + 0.2 * rng.normal(size=6), 0.2 * rng.normal(size=7)
-        rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
-        plan = round_plan(problem, (f, g), rows)
+        plan = round_plan(problem, (f, g), row_marginal(problem, f, g))
         density = problem.geometry.density(0.05, plan.f, plan.g) + np.outer(*plan.rank_one)
         dense = a.weights[:, None] * density * b.weights
         np.testing.assert_allclose(dense.sum(1), plan.rows, rtol=1e-10)
