@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from symbolic_matrices.arrays import Array, library_of
+import functools
+
+from symbolic_matrices.arrays import Array, ArrayLibrary, library_of
 
 MEMORY = 10
 _RIDGE = 1e-10
@@ -22,22 +24,21 @@ def extrapolate(history: History, weights: Array) -> Array:
         return state + residual
     library = library_of(state)
     xp = library.namespace
-    steps = xp.stack([state - s + residual - r for s, r in history[:-1]], -2)  # (..., K, M)
-    changes = library.astype(xp.stack([residual - r for _, r in history[:-1]], -2), "float64")
+    states, residuals = (xp.stack([entry[k] for entry in history[:-1]], -2) for k in (0, 1))  # (..., K, M)
+    changes = residual[..., None, :] - residuals
+    steps = (state[..., None, :] - states) + changes
+    changes = library.astype(changes, "float64")
     weighted = changes * library.astype(weights, "float64")[..., None, :]
     gram = weighted @ xp.swapaxes(changes, -1, -2)
     moments = weighted @ library.astype(residual, "float64")[..., None]
     diagonal = xp.einsum("...kk->...k", gram)
     scales = xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
     gram = gram / (scales[..., :, None] * scales[..., None, :])
-    solution = xp.linalg.solve(gram + _RIDGE * _identity(gram), moments / scales[..., None])
+    solution = xp.linalg.solve(gram + _ridge(gram.shape[-1], library, library.device(state)), moments / scales[..., None])
     coefficients = library.astype(solution / scales[..., None], library.dtype_name(state))
     return state + residual - (xp.swapaxes(coefficients, -1, -2) @ steps)[..., 0, :]
 
 
-def _identity(like: Array) -> Array:
-    size = like.shape[-1]
-    library = library_of(like)
-    return library.convert(
-        [[float(i == j) for j in range(size)] for i in range(size)], "float64", library.device(like)
-    )
+@functools.lru_cache(maxsize=64)
+def _ridge(size: int, library: ArrayLibrary, device: str) -> Array:
+    return library.convert([[_RIDGE * (i == j) for j in range(size)] for i in range(size)], "float64", device)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .geometries import PointGeometry
 from .sinkhorn import Problem, Solution
 
 _CG_ITERATIONS = 500
@@ -127,6 +128,8 @@ def _cost_terms(solved: Solved, live: tuple[Tensor, ...]) -> list[Tensor]:
             return [_extension_term(solved, 0, live[0], 2 * mass_a)]
         masses = enumerate(zip(live, (mass_a, mass_b), strict=True))
         return [_extension_term(solved, side, x, mass) for side, (x, mass) in masses if x.requires_grad]
+    if isinstance(problem.geometry, PointGeometry) and problem.geometry.cost.bilinear:
+        return _barycentric_terms(problem, solution, live)
     rows, columns = problem.geometry.replace(live).one_sided()
     if problem.symmetric:  # both sides of the plan are the same, and g has the exact marginal
         mass_a = mass_b if columns is None else 2 * mass_b
@@ -135,6 +138,28 @@ def _cost_terms(solved: Solved, live: tuple[Tensor, ...]) -> list[Tensor]:
         terms.append(mass_a * rows.softmin(epsilon, target.log_weights + solution.g / epsilon))
     if columns is not None and not problem.symmetric and any(t.requires_grad for t in columns.tensors):
         terms.append(mass_b * columns.softmin(epsilon, source.log_weights + solution.f / epsilon))
+    return terms
+
+
+def _barycentric_terms(problem: Problem, solution: Solution, live: tuple[Tensor, ...]) -> list[Tensor]:
+    """The same for squared distances, whose gradients are displacements: one sum per cloud, without any graph."""
+    epsilon, source, target = problem.epsilon, problem.source, problem.target
+    rows = source, solution.f, solution.ratio_f
+    columns = target, solution.g, solution.ratio_g
+    if problem.symmetric:  # both sides of the plan are the same, and g has the exact marginal
+        sides = [(problem.geometry, columns, columns, 2.0)]
+    else:
+        sides = [(problem.geometry, rows, columns, 1.0), (problem.geometry.T, columns, rows, 1.0)]
+    terms = []
+    for k, (x, (geometry, own, other, factor)) in enumerate(zip(live, sides, strict=True)):
+        if x.requires_grad:
+            measure, potential, ratio = own
+            if solution.slopes is not None:
+                slopes = solution.slopes[k]
+            else:
+                exponents = other[0].log_weights + other[1] / epsilon
+                slopes = geometry.slopes(epsilon, potential - epsilon * ratio.log(), exponents)
+            terms.append(factor * measure.weights * ratio * (slopes * x).sum(-1))
     return terms
 
 

@@ -32,8 +32,11 @@ class Measure:
 
     def integrate(self, values: Array) -> Array:
         """sum_i a_i values_i, in float64: divergences are small differences of such sums."""
-        library = library_of(values)
-        return (library.astype(self.weights, "float64") * library.astype(values, "float64")).sum(-1)
+        return (self._wide_weights * values).sum(-1)
+
+    @cached_property
+    def _wide_weights(self) -> Array:
+        return library_of(self.weights).astype(self.weights, "float64")
 
 
 def check_points(name: str, points: Array) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from symbolic_matrices.arrays import Array, library_of
 
 from . import acceleration
-from .geometries import Extension, Geometry
+from .geometries import Extension, Geometry, Softmins, Workspace, softmins
 from .measures import Measure
 from .penalties import Penalty
 from .translations import best_translation
@@ -107,6 +107,15 @@ class Solution:
     status: str  # "converged", "rounding" or "max_iter"
     partner: Array | None = None  # (..., M): the potential that f is the Sinkhorn update of; close to g
     extensions: tuple[Extension, Extension] | None = None  # where f and g are updates of coarser potentials
+    slopes: tuple[Array, Array] | None = None  # (..., N, D), (..., M, D): derivatives of their softmins, if asked for
+
+
+@dataclass(frozen=True)
+class Means:
+    """What solvers work with: memory, and whether to compute slopes where they are cheap."""
+
+    workspace: Workspace = field(default_factory=Workspace)
+    slopes: bool = False
 
 
 class _Step(NamedTuple):
@@ -129,14 +138,17 @@ class _Ascent(NamedTuple):
     history: acceleration.History
 
 
-def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
+def sinkhorn(
+    problem: Problem, schedule: tuple[float, ...], stopping: Stopping, workspace: Workspace
+) -> Solution:
     """Anneal along ``schedule``, then iterate at its last temperature until the marginals are right.
 
     One update per temperature (or the solution of a coarser problem), then accelerated ones: what annealing leaves
     behind shrinks too slowly by itself, and a result must depend on the problem, not on the schedule.
     """
-    problem = problem.detached()
     library = library_of(problem.source.weights)
+    means = Means(workspace, slopes=any(library.needs_gradient(t) for t in problem.geometry.tensors))
+    problem = problem.detached()
     if (
         library.name == "torch"
         and problem.geometry.takes_any_library
@@ -145,11 +157,13 @@ def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) 
         # Views of the same memory: between two reductions, NumPy's small operations start in a tenth of the time of
         # PyTorch's, whose threads also wait for the cores that the reductions use.
         hosted = problem.replace(tuple(tensor.numpy() for tensor in problem.tensors))
-        return to_tensors(_anneal(hosted, schedule, stopping), library.namespace.from_numpy)
-    return _anneal(problem, schedule, stopping)
+        return to_tensors(_anneal(hosted, schedule, stopping, means), library.namespace.from_numpy)
+    return _anneal(problem, schedule, stopping, means)
 
 
-def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
+def _anneal(
+    problem: Problem, schedule: tuple[float, ...], stopping: Stopping, means: Means
+) -> Solution:
     steps = schedule[:-1][: max(stopping.max_iter - 1, 0)]
     scales = _scales(problem) if steps else ()
     coarse_stopping = Stopping(stopping.tol, min(stopping.max_iter, _COARSE_ITERATIONS))
@@ -158,23 +172,21 @@ def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -
         scale = next((scale for scale, resolution in scales if resolution <= epsilon), problem)
         scale = replace(scale, epsilon=epsilon)
         if state is None:
-            state = first_state(scale, epsilon)
+            state = _first_state(scale, Softmins(scale.geometry, epsilon))
         elif scale.geometry is not current.geometry:
             state = _refined(replace(current, epsilon=epsilon), scale, state)
         current = scale
         if scale.geometry is problem.geometry:
-            step = _fixed_point_step(scale, state)
+            step = _fixed_point_step(scale, state, Softmins(scale.geometry, epsilon))
             state, error = state + step.residual, step.error
         else:
             # Small problems may as well be solved: what they leave behind shrinks slowly on the large one.
             solution = converge(scale, state, coarse_stopping, 0)
             state, error = solution.g, solution.error
         _report(stopping, iteration + 1, epsilon, error)
-    if state is None:
-        state = first_state(problem, schedule[0])
-    elif current.geometry is not problem.geometry:
+    if state is not None and current.geometry is not problem.geometry:
         state = _refined(replace(current, epsilon=problem.epsilon), problem, state)
-    return converge(problem, state, stopping, len(steps))
+    return converge(problem, state, stopping, len(steps), means)
 
 
 def _scales(problem: Problem) -> tuple[tuple[Problem, float], ...]:
@@ -192,7 +204,7 @@ def _scales(problem: Problem) -> tuple[tuple[Problem, float], ...]:
 
 def _refined(coarse: Problem, fine: Problem, state: Array) -> Array:
     """The Sinkhorn update of the fine columns, seen from the coarse rows."""
-    f = _fixed_point_step(coarse, state).f
+    f = _fixed_point_step(coarse, state, Softmins(coarse.geometry, coarse.epsilon)).f
     geometry = fine.geometry.T.with_columns_of(coarse.geometry.T)
     softmin = geometry.softmin(coarse.epsilon, coarse.source.log_weights + f / coarse.epsilon)
     return fine.penalties[1].proximal(softmin, coarse.epsilon)
@@ -206,23 +218,38 @@ def to_tensors(solution: Solution, convert: Callable[[np.ndarray], Array]) -> So
     extensions = solution.extensions
     if extensions is not None:
         extensions = extensions[0].to_tensors(convert), extensions[1].to_tensors(convert)
-    return replace(solution, extensions=extensions, **found)
+    slopes = solution.slopes and (convert(solution.slopes[0]), convert(solution.slopes[1]))
+    return replace(solution, extensions=extensions, slopes=slopes, **found)
 
 
-def converge(problem: Problem, state: Array, stopping: Stopping, done: int) -> Solution:
+def converge(
+    problem: Problem, state: Array | None, stopping: Stopping, done: int, means: Means | None = None
+) -> Solution:
     """Accelerated fixed-point iterations at the final temperature."""
-    ascent = None
+    means = means or Means()
+    repeated = softmins(problem.geometry, problem.epsilon, means.workspace, symmetric=problem.symmetric)
+    if state is None:
+        state = _first_state(problem, repeated)
+    ascent, floor = None, _rounding_error(problem, state)
     while True:
-        step = _fixed_point_step(problem, state)
+        step = _fixed_point_step(problem, state, repeated)
         done += 1
         _report(stopping, done, problem.epsilon, step.error)
-        floor = _rounding_error(problem, step)
+        if not problem.conserves_mass:  # potentials are of the size of the penalties where masses differ
+            floor = _rounding_error(problem, step.g)
         worst = float(step.error.max())
-        if worst <= max(stopping.tol, floor):
-            return _solution(problem, step, done, "converged" if worst <= stopping.tol else "rounding")
-        if done >= stopping.max_iter:
-            return _solution(problem, step, done, "max_iter")
+        if worst <= max(stopping.tol, floor) or done >= stopping.max_iter:
+            break
         state, ascent = _next_state(problem, (state, step), ascent, floor)
+    status = "converged" if worst <= stopping.tol else "rounding" if worst <= floor else "max_iter"
+    solution = _solution(problem, step, done, status)
+    if not means.slopes:
+        return solution
+    exponents = (
+        measure.log_weights + potential / problem.epsilon
+        for measure, potential in ((problem.source, solution.f), (problem.target, solution.g))
+    )
+    return replace(solution, slopes=repeated.slopes(*exponents))
 
 
 def _next_state(
@@ -266,17 +293,15 @@ def row_marginal(problem: Problem, f: Array, g: Array) -> Array:
     return problem.source.weights * problem.geometry.apply_plan(problem.epsilon, f, g, values)[..., 0]
 
 
-def first_state(problem: Problem, epsilon: float) -> Array:
+def _first_state(problem: Problem, softmins: Softmins) -> Array:
     """The potential of very large temperatures, where the plan is the product of the measures."""
-    penalty = problem.penalties[1]
-    g = penalty.proximal(problem.geometry.T.softmin(epsilon, problem.source.log_weights), epsilon)
-    return g / 2
+    return problem.penalties[1].proximal(softmins.over_rows(problem.source.log_weights), problem.epsilon) / 2
 
 
-def _fixed_point_step(problem: Problem, state: Array) -> _Step:
+def _fixed_point_step(problem: Problem, state: Array, softmins: Softmins) -> _Step:
     """f from g, then g from the new f; in the symmetric case, the average of f and its update."""
     epsilon, (penalty_a, penalty_b) = problem.epsilon, problem.penalties
-    softmin_f = problem.geometry.softmin(epsilon, problem.target.log_weights + state / epsilon)
+    softmin_f = softmins.over_columns(problem.target.log_weights + state / epsilon)
     f, softmin_g, partner = state, softmin_f, state
     if not problem.symmetric:
         f = penalty_a.proximal(softmin_f, epsilon)
@@ -284,7 +309,7 @@ def _fixed_point_step(problem: Problem, state: Array) -> _Step:
         # Proximal steps stay at the kinks of the penalty: translate what they start from.
         softmin_f, partner = softmin_f + shift, state - shift
         f = penalty_a.proximal(softmin_f, epsilon)
-        softmin_g = problem.geometry.T.softmin(epsilon, problem.source.log_weights + f / epsilon)
+        softmin_g = softmins.over_rows(problem.source.log_weights + f / epsilon)
     g = penalty_b.proximal(softmin_g, epsilon)
     ratio_f, ratio_g = plan_ratio(f, softmin_f, epsilon), plan_ratio(g, softmin_g, epsilon)
     # Relative L1 distance between the marginal of the plan of f and its partner and the one that the penalty asks for.
@@ -297,6 +322,8 @@ def _fixed_point_step(problem: Problem, state: Array) -> _Step:
 def plan_ratio(potential: Array, softmin: Array, epsilon: float) -> Array:
     """Marginal of the plan over the weights. The bound keeps a wild extrapolation from overflowing."""
     xp = library_of(potential).namespace
+    if potential is softmin:  # balanced transport
+        return xp.ones_like(potential)
     return xp.exp(xp.clip((potential - softmin) / epsilon, -80.0, 80.0))
 
 
@@ -311,13 +338,13 @@ def _solution(problem: Problem, step: _Step, n_iter: int, status: str) -> Soluti
     return Solution(f, g, step.ratio_f, step.ratio_g, value, step.error, n_iter, status, partner)
 
 
-def _rounding_error(problem: Problem, step: _Step) -> float:
+def _rounding_error(problem: Problem, potential: Array) -> float:
     """The marginal error below which this precision cannot go."""
     library = library_of(problem.source.weights)
     digits = float(library.namespace.finfo(problem.source.weights.dtype).eps)
     largest = problem.geometry.cost_bound
-    if not problem.conserves_mass:  # potentials are of the size of the penalties where masses differ
-        largest = max(largest, float(abs(step.g).max()))
+    if not problem.conserves_mass:
+        largest = max(largest, float(abs(potential).max()))
     return digits * (1 + _ROUNDING * largest / problem.epsilon)
 
 

@@ -8,6 +8,7 @@ from .grid import GridGeometry
 from .matrix import MatrixGeometry
 from .points import PointGeometry
 from .ragged import RaggedGeometry, pad
+from .stabilized import Softmins, Workspace, is_stabilized, softmins
 
 __all__ = [
     "Coarsening",
@@ -17,5 +18,9 @@ __all__ = [
     "MatrixGeometry",
     "PointGeometry",
     "RaggedGeometry",
+    "Softmins",
+    "Workspace",
+    "is_stabilized",
     "pad",
+    "softmins",
 ]

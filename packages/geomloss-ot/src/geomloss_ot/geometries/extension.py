@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from symbolic_matrices.arrays import Array, library_of
+from symbolic_matrices.arrays import Array
 
 from .points import PointGeometry
 
@@ -33,20 +33,12 @@ class Extension:
         return replace(self.geometry, x=rows[self.order]).softmin(epsilon, self.exponents)[self.ranks]
 
     def gradient(self, epsilon: float, rows: Array) -> Array:
-        """The derivatives at the points that were thought of, for squared distances: (N, D).
-
-        2 c (x - y(x)), where y(x) is the mean of the columns under the row of x in the plan, and c the coefficient.
-        """
-        cost, columns, values = self.geometry.cost, self.geometry.y, self.values
-        assert cost.bilinear
+        """The derivatives at the points that were thought of, for squared distances: (N, D)."""
+        values = self.values
         assert values is not None
         if self.order is not None:
             rows, values = rows[self.order], values[self.order]
-        xp = library_of(rows).namespace
-        moments = xp.concatenate([columns, xp.ones_like(columns[:, :1])], -1)
-        geometry = replace(self.geometry, x=rows)
-        sums = geometry.apply_plan(epsilon, values, epsilon * self.exponents, moments)
-        found = 2 * cost.coefficient * (rows - sums[:, :-1] / sums[:, -1:])
+        found = replace(self.geometry, x=rows).slopes(epsilon, values, self.exponents)
         return found if self.ranks is None else found[self.ranks]
 
     def to_tensors(self, convert: Callable[[np.ndarray], Array]) -> Extension:

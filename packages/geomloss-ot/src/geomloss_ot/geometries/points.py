@@ -87,6 +87,28 @@ class PointGeometry:
     def softmin(self, epsilon: float, exponents: Array) -> Array:
         return -epsilon * (_column(exponents) - self._scaled_cost(epsilon)).logsumexp(axis=_J)[..., 0]
 
+    def slopes(self, epsilon: float, softmin: Array, exponents: Array) -> Array:
+        """Derivatives in x (..., N, D) of the softmin of ``exponents``, which is given too, for squared distances.
+
+        2 c (x - y(x)), where y(x) is the mean of the columns under the row of x in the plan, and c the coefficient.
+        """
+        assert self.cost.bilinear
+        xp = library_of(self.x).namespace
+        moments = xp.concatenate([self.y, xp.ones_like(self.y[..., :1])], -1)
+        sums = self.apply_plan(epsilon, softmin, epsilon * exponents, moments)
+        return 2 * self.cost.coefficient * (self.x - sums[..., :-1] / sums[..., -1:])
+
+    def exponent_factors(self, epsilon: float, columns: Array) -> tuple[Array, Array]:
+        """Matrices whose product is c_j - C_ij / epsilon, for c (..., M): (..., N, K) and (..., K, M)."""
+        assert self.cost.bilinear
+        xp = library_of(self.x).namespace
+        factor = self.cost.coefficient / epsilon
+        ones = xp.ones_like(self.x[..., :1])
+        left = xp.concatenate([2 * factor * self.x, -factor * (self.x * self.x).sum(-1)[..., None], ones], -1)
+        columns = columns - factor * (self.y * self.y).sum(-1)
+        right = xp.concatenate([self.y, xp.ones_like(self.y[..., :1]), columns[..., None]], -1)
+        return left, xp.ascontiguousarray(xp.swapaxes(right, -1, -2))
+
     def apply_plan(self, epsilon: float, f: Array, g: Array, values: Array) -> Array:
         weights = LazyTensor(values[..., None, :, :])
         return (self.lazy_density(epsilon, f, g) * weights).sum(axis=_J)

@@ -18,7 +18,7 @@ from symbolic_matrices.arrays import Array, library_of
 from ..costs import Cost
 from ..geometries import Extension, PointGeometry
 from ..measures import Measure
-from ..sinkhorn import Problem, Solution, Stopping, converge, first_state, plan_ratio
+from ..sinkhorn import Problem, Solution, Stopping, converge, plan_ratio
 from .hierarchy import Hierarchy, Level
 from .pruning import Blocks, block_numbers, fitted_ceiling, keep_blocks, make_blocks, tangent_ceiling
 
@@ -182,7 +182,7 @@ def _next_stage(
     )
     done, guess, start = 0, None, None
     if stage is None:
-        state = first_state(problem, epsilon)
+        state = None
     else:
         guess = start = _extended(stage, problem, (left.points, right.points), _extensions(stage))
         if changes[0] is not None and changes[1] is not None:
