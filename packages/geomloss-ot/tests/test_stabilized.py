@@ -89,19 +89,18 @@ def test_symmetric_problems_need_no_softmin_first():
 
 
 def test_slopes_are_the_derivatives_of_softmins():
-    geometry = make_geometry((2,))
-    repeated = softmins(geometry, EPSILON, Workspace(), symmetric=False)
-    rows = -repeated.over_columns(make_points(2, 45, seed=5)) / EPSILON
-    columns = -repeated.over_rows(rows) / EPSILON
-    rows = -repeated.over_columns(columns) / EPSILON
+    geometry, epsilon = make_geometry((2,)), 0.05
+    repeated = softmins(geometry, epsilon, Workspace(), symmetric=False)
+    columns = make_points(2, 45, seed=5)
+    rows = -repeated.over_columns(columns) / epsilon
     found = repeated.slopes(rows, columns)
     x, y = (torch.from_numpy(points).requires_grad_() for points in (geometry.x, geometry.y))
-    live = Softmins(PointGeometry(x, y.detach(), HALVED), EPSILON).over_columns(torch.from_numpy(columns))
+    live = Softmins(PointGeometry(x, y.detach(), HALVED), epsilon).over_columns(torch.from_numpy(columns))
     np.testing.assert_allclose(found[0], torch.autograd.grad(live.sum(), x)[0], atol=1e-12)
-    live = Softmins(PointGeometry(x.detach(), y, HALVED), EPSILON).over_rows(torch.from_numpy(rows))
+    live = Softmins(PointGeometry(x.detach(), y, HALVED), epsilon).over_rows(torch.from_numpy(rows))
     np.testing.assert_allclose(found[1], torch.autograd.grad(live.sum(), y)[0], atol=1e-12)
     # The same in one fused reduction.
-    fused = geometry.slopes(EPSILON, repeated.over_columns(columns), columns)
+    fused = geometry.slopes(epsilon, repeated.over_columns(columns), columns)
     np.testing.assert_allclose(found[0], fused, atol=1e-12)
 
 

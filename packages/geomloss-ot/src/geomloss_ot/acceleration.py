@@ -34,7 +34,9 @@ def extrapolate(history: History, weights: Array) -> Array:
     diagonal = xp.einsum("...kk->...k", gram)
     scales = xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
     gram = gram / (scales[..., :, None] * scales[..., None, :])
-    solution = xp.linalg.solve(gram + _ridge(gram.shape[-1], library, library.device(state)), moments / scales[..., None])
+    solution = xp.linalg.solve(
+        gram + _ridge(gram.shape[-1], library, library.device(state)), moments / scales[..., None]
+    )
     coefficients = library.astype(solution / scales[..., None], library.dtype_name(state))
     return state + residual - (xp.swapaxes(coefficients, -1, -2) @ steps)[..., 0, :]
 

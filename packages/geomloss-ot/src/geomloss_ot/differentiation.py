@@ -157,6 +157,7 @@ def _barycentric_terms(problem: Problem, solution: Solution, live: tuple[Tensor,
             if solution.slopes is not None:
                 slopes = solution.slopes[k]
             else:
+                assert isinstance(geometry, PointGeometry)
                 exponents = other[0].log_weights + other[1] / epsilon
                 slopes = geometry.slopes(epsilon, potential - epsilon * ratio.log(), exponents)
             terms.append(factor * measure.weights * ratio * (slopes * x).sum(-1))

@@ -107,7 +107,9 @@ class Solution:
     status: str  # "converged", "rounding" or "max_iter"
     partner: Array | None = None  # (..., M): the potential that f is the Sinkhorn update of; close to g
     extensions: tuple[Extension, Extension] | None = None  # where f and g are updates of coarser potentials
-    slopes: tuple[Array, Array] | None = None  # (..., N, D), (..., M, D): derivatives of their softmins, if asked for
+    slopes: tuple[Array, Array] | None = (
+        None  # (..., N, D), (..., M, D): derivatives of their softmins, if asked for
+    )
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,7 @@ def sinkhorn(
     return _anneal(problem, schedule, stopping, means)
 
 
-def _anneal(
-    problem: Problem, schedule: tuple[float, ...], stopping: Stopping, means: Means
-) -> Solution:
+def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping, means: Means) -> Solution:
     steps = schedule[:-1][: max(stopping.max_iter - 1, 0)]
     scales = _scales(problem) if steps else ()
     coarse_stopping = Stopping(stopping.tol, min(stopping.max_iter, _COARSE_ITERATIONS))

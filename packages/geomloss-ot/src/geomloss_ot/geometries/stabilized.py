@@ -1,4 +1,4 @@
-"""Owns the repeated softmins of small problems at one temperature: a stored kernel takes one exponential per entry once.
+"""Owns the repeated softmins of small problems at one temperature: a stored kernel takes each exponential once.
 
 The kernel absorbs potentials that are close to those of the iterations to come, which then are products of this matrix
 with vectors. Source: Schmitzer, *Stabilized sparse scaling algorithms for entropy regularized transport problems*
@@ -78,15 +78,15 @@ class StabilizedSoftmins(Softmins):
 
     def over_columns(self, exponents: Array) -> Array:
         self._uses += 1
-        found = self._kernel and self._kernel.over_columns(exponents)
+        found = None if self._kernel is None else self._kernel.over_columns(exponents)
         if found is None and self._losses < _MOST_LOSSES:
             self._losses = self._losses + 1 if self._uses < _WORTH_A_KERNEL else 0
             self._kernel, self._uses = self._absorbed(None, _finite(exponents)), 0
-            found = self._kernel and self._kernel.over_columns(exponents)
+            found = None if self._kernel is None else self._kernel.over_columns(exponents)
         return super().over_columns(exponents) if found is None else self._epsilon * found
 
     def over_rows(self, exponents: Array) -> Array:
-        found = self._kernel and self._kernel.over_rows(exponents)
+        found = None if self._kernel is None else self._kernel.over_rows(exponents)
         if found is not None:
             return self._epsilon * found
         self._kernel = None  # the next update over columns makes another one
