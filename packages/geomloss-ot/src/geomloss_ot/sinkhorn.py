@@ -141,7 +141,7 @@ class _Ascent(NamedTuple):
 
 
 def sinkhorn(
-    problem: Problem, schedule: tuple[float, ...], stopping: Stopping, workspace: Workspace
+    problem: Problem, schedule: tuple[float, ...], stopping: Stopping, workspace: Workspace | None = None
 ) -> Solution:
     """Anneal along ``schedule``, then iterate at its last temperature until the marginals are right.
 
@@ -149,7 +149,7 @@ def sinkhorn(
     behind shrinks too slowly by itself, and a result must depend on the problem, not on the schedule.
     """
     library = library_of(problem.source.weights)
-    means = Means(workspace, slopes=any(library.needs_gradient(t) for t in problem.geometry.tensors))
+    means = Means(workspace or Workspace(), slopes=any(library.needs_gradient(t) for t in problem.geometry.tensors))
     problem = problem.detached()
     if (
         library.name == "torch"
