@@ -149,7 +149,9 @@ def sinkhorn(
     behind shrinks too slowly by itself, and a result must depend on the problem, not on the schedule.
     """
     library = library_of(problem.source.weights)
-    means = Means(workspace or Workspace(), slopes=any(library.needs_gradient(t) for t in problem.geometry.tensors))
+    means = Means(
+        workspace or Workspace(), slopes=any(library.needs_gradient(t) for t in problem.geometry.tensors)
+    )
     problem = problem.detached()
     if (
         library.name == "torch"
