@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .pairs import SortedCloud, keep_dense_pairs, sort_cloud
+from .pairs import CloudCells, SortedCloud, keep_dense_pairs, sort_cloud
 from .solver import Multiscale, choose_multiscale, solve_multiscale
 
 __all__ = [
+    "CloudCells",
     "Multiscale",
     "SortedCloud",
     "choose_multiscale",
