@@ -10,7 +10,7 @@ from geomloss_ot import SamplesLoss, solve_sample
 from geomloss_ot.costs import COSTS
 from geomloss_ot.geometries import PointGeometry
 from geomloss_ot.measures import Measure
-from geomloss_ot.multiscale import choose_multiscale, pruning, walk
+from geomloss_ot.multiscale import choose_multiscale, masks, pruning, walk
 from geomloss_ot.multiscale.hierarchy import build_hierarchy
 from geomloss_ot.multiscale.pruning import block_numbers, fitted_ceiling, keep_blocks, make_blocks
 from geomloss_ot.penalties import Balanced
@@ -55,6 +55,11 @@ def assert_close(found, expected, rtol, gradient_rtol):
     assert found[0] == pytest.approx(expected[0], rel=rtol)
     for ours, theirs in zip(found[1:], expected[1:], strict=True):
         assert float((ours - theirs).norm()) <= gradient_rtol * float(theirs.norm())
+
+
+def _prune_always(monkeypatch):
+    for module in (walk, masks):
+        monkeypatch.setattr(module, "WORTH_PRUNING", 0)
 
 
 # ---------------------------------------------------------------------- cells
@@ -143,16 +148,16 @@ def test_pruning_changes_nothing_that_matters(monkeypatch, p):
     x, y = make_clouds("cube", 2, 2000)
     options = {"p": p, "blur": 0.02, "backend": "multiscale"}
     full = value_and_gradients(x, y, truncate=None, **options)
-    monkeypatch.setattr(walk, "_WORTH_PRUNING", 0)
+    _prune_always(monkeypatch)
     pairs = []
-    keep = walk.keep_blocks
+    keep = masks.keep_blocks
 
     def count(*arguments):
         ranges = keep(*arguments)
         pairs.append(ranges.pairs / np.prod(ranges.extent))
         return ranges
 
-    monkeypatch.setattr(walk, "keep_blocks", count)
+    monkeypatch.setattr(masks, "keep_blocks", count)
     assert_close(value_and_gradients(x, y, **options), full, 1e-3, 1e-2)
     assert min(pairs) < 0.6
 
@@ -266,7 +271,7 @@ def test_any_cost_with_given_cells():
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
 @pytest.mark.parametrize("unbalanced", [None, 0.2])
 def test_results_keep_the_promise_of_their_tolerance(monkeypatch, metric, unbalanced):
-    monkeypatch.setattr(walk, "_WORTH_PRUNING", 0)
+    _prune_always(monkeypatch)
     x, y = make_clouds("blobs", 2)
     options = {"metric": metric, "reg": 0.01, "unbalanced": unbalanced, "debias": True, "tol": 1e-5}
     expected = solve_sample(x, y, **options)

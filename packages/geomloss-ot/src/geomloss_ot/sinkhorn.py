@@ -25,6 +25,9 @@ _COARSE_ITERATIONS = 100
 # Near the solution, the dual objective is flat up to this relative difference, and tells nothing.
 _FLAT = 1e-8
 
+# Iterations before better steps are computed: there may be no need for them.
+_PATIENCE = 4
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -112,12 +115,17 @@ class Solution:
     )
 
 
+# From potentials (f, g), what maps residuals to steps that take more of the problem into account.
+Linearize = Callable[[Array, Array], "Callable[[Array], Array] | None"]
+
+
 @dataclass(frozen=True)
 class Means:
-    """What solvers work with: memory, and whether to compute slopes where they are cheap."""
+    """What solvers work with: memory, whether to compute slopes where they are cheap, better steps if some are known."""
 
     workspace: Workspace = field(default_factory=Workspace)
     slopes: bool = False
+    linearize: Linearize | None = None
 
 
 class _Step(NamedTuple):
@@ -233,6 +241,7 @@ def converge(
     if state is None:
         state = _first_state(problem, repeated)
     ascent, floor = None, _rounding_error(problem, state)
+    direction, start = None, done
     while True:
         step = _fixed_point_step(problem, state, repeated)
         done += 1
@@ -242,7 +251,10 @@ def converge(
         worst = float(step.error.max())
         if worst <= max(stopping.tol, floor) or done >= stopping.max_iter:
             break
-        state, ascent = _next_state(problem, (state, step), ascent, floor)
+        if means.linearize is not None and done == start + _PATIENCE:
+            direction, ascent = means.linearize(step.f, step.g), None
+        move = step.residual if direction is None else direction(step.residual)
+        state, ascent = _next_state(problem, (state, step, move), ascent, floor)
     status = "converged" if worst <= stopping.tol else "rounding" if worst <= floor else "max_iter"
     solution = _solution(problem, step, done, status)
     if not means.slopes:
@@ -255,14 +267,14 @@ def converge(
 
 
 def _next_state(
-    problem: Problem, point: tuple[Array, _Step], ascent: _Ascent | None, floor: float
+    problem: Problem, point: tuple[Array, _Step, Array], ascent: _Ascent | None, floor: float
 ) -> tuple[Array, _Ascent]:
     """An extrapolation of the past states, or, where the last one went too far, half the way back.
 
     Extrapolations overshoot far from the solution, between masses that hardly feel each other; the dual objective,
     which Sinkhorn updates never decrease, tells.
     """
-    state, step = point
+    state, step, move = point
     xp = library_of(state).namespace
     value, image = _dual_value(problem, step), state + step.residual
     if ascent is None:
@@ -272,7 +284,7 @@ def _next_state(
     ascent = _Ascent(
         xp.where(higher, value, ascent.value),
         xp.where(higher[..., None], image, ascent.image),
-        (*history, (state, step.residual)),
+        (*history, (state, move)),
     )
     bold = acceleration.extrapolate(ascent.history, problem.target.weights)
     # Extrapolations go anywhere: where the domain of the dual holds them in place, take the Sinkhorn update.

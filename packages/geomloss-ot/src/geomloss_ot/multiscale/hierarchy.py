@@ -58,7 +58,11 @@ class Hierarchy:
     @cached_property
     def most_cells(self) -> int:
         """How many cells the finest scale has."""
-        return 1 + int((self.splits > 0).sum())
+        return self.count(0)
+
+    def count(self, number: int) -> int:
+        """How many cells a scale has."""
+        return 1 + int((self.splits > number).sum())
 
     @cached_property
     def finest(self) -> Level:

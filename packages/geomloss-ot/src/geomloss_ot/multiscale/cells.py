@@ -1,0 +1,57 @@
+"""Owns the cells of a cloud as arrays of the library that reduces; ignores transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from symbolic_matrices.arrays import Array
+
+from ..measures import Measure
+from .hierarchy import Hierarchy, Level
+from .pruning import Blocks, block_numbers, make_blocks
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one side at one scale, as arrays of the library that reduces."""
+
+    level: Level
+    depth: int
+    points: Array  # (K, D)
+    measure: Measure
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        return block_numbers(self.level, self.depth)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        return make_blocks(self.level, self.numbers)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A cloud and its cells."""
+
+    hierarchy: Hierarchy
+    lift: Callable[[np.ndarray], Array]  # to the library that reduces
+    lift_indices: Callable[[np.ndarray], Array]
+
+    def is_finest(self, number: int) -> bool:
+        """Whether a scale has as many cells as the finest one."""
+        return self.hierarchy.count(number) == self.hierarchy.most_cells
+
+    def cells(self, number: int) -> Cells:
+        return self._lifted(self.hierarchy.level(number))
+
+    @cached_property
+    def points(self) -> Cells:
+        """The points themselves, in the order of the hierarchy."""
+        return self._lifted(self.hierarchy.finest)
+
+    def _lifted(self, level: Level) -> Cells:
+        return Cells(level, self.hierarchy.depth, self.lift(level.points), Measure(self.lift(level.weights)))

@@ -1,0 +1,138 @@
+"""Owns problems and extensions without the blocks that do not matter; ignores how the scales follow each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from symbolic_matrices import BlockRanges
+from symbolic_matrices.arrays import library_of
+
+from ..geometries import Extension, PointGeometry
+from ..sinkhorn import Problem, Solution
+from .cells import Cells, Cloud
+from .pruning import Blocks, fitted_ceiling, keep_blocks, make_blocks, tangent_ceiling
+
+WORTH_PRUNING = 3e6  # pairs: below, visiting all of them takes less time than choosing some
+SLACK = 2.0  # how far potentials may move under a mask, in units of epsilon
+
+
+def masked_problem(
+    problem: Problem, cells: tuple[Cells, Cells], guess: Solution, truncation: float
+) -> Problem:
+    """The same problem between the pairs of blocks that matter for potentials close to a guess."""
+    left, right = cells
+    assert isinstance(problem.geometry, PointGeometry)
+    tops = highest_potentials(problem, guess)
+    blocks = left.blocks, right.blocks
+    ranges = kept_pairs(problem, cells, (blocks, tops), truncation + SLACK)
+    return replace(problem, geometry=replace(problem.geometry, ranges=ranges))
+
+
+def kept_pairs(
+    problem: Problem,
+    cells: tuple[Cells, Cells],
+    sides: tuple[tuple[Blocks, Blocks], tuple[np.ndarray, np.ndarray]],
+    truncation: float,
+) -> BlockRanges:
+    """The pairs of blocks that matter, given the blocks and the potentials of both sides."""
+    assert isinstance(problem.geometry, PointGeometry)
+    cost = problem.geometry.cost
+    ceilings = [
+        fitted_ceiling(blocks, side.level.points, values, cost)
+        for side, blocks, values in zip(cells, *sides, strict=True)
+    ]
+    return keep_blocks(sides[0], (ceilings[0], ceilings[1]), cost, _floor(problem, truncation))
+
+
+def highest_potentials(problem: Problem, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
+    """For each side, the larger of a potential and of the softmin: both rows and columns then keep what they need."""
+    found = []
+    for potential, ratio in ((solution.f, solution.ratio_f), (solution.g, solution.ratio_g)):
+        library = library_of(potential)
+        softmin = potential - problem.epsilon * library.namespace.log(ratio)
+        found.append(np.maximum(library.to_numpy(potential), library.to_numpy(softmin)))
+    return found[0], found[1]
+
+
+def plain_extensions(problem: Problem, solution: Solution) -> tuple[Extension, Extension]:
+    """f and g as functions of the point: the updates of the potentials of the cells on the other side."""
+    assert solution.partner is not None
+    assert isinstance(problem.geometry, PointGeometry)
+    geometry = replace(problem.geometry, ranges=None)
+    forward = Extension(geometry, problem.target.log_weights + solution.partner / problem.epsilon)
+    if problem.symmetric:
+        return forward, forward
+    return forward, Extension(geometry.T, problem.source.log_weights + solution.f / problem.epsilon)
+
+
+def pruned_extensions(
+    problem: Problem,
+    solution: Solution,
+    sides: tuple[tuple[Cells, Cells, Cloud], tuple[Cells, Cells, Cloud]],
+    truncation: float | None,
+) -> tuple[Extension, Extension]:
+    """The same, between smaller cells and the blocks that they feel.
+
+    Each side has the cells of the solution, smaller cells, and their cloud.
+    """
+    plain = plain_extensions(problem, solution)
+    (left, fine_left, cloud), (right, fine_right, other) = sides
+    f, g = (library_of(h).to_numpy(h) for h in (solution.partner, solution.f))
+    first = _pruned_extension(problem, plain[0], (fine_left, cloud), (right, f), truncation)
+    if problem.symmetric:
+        return first, first
+    return first, _pruned_extension(problem.T, plain[1], (fine_right, other), (left, g), truncation)
+
+
+def in_given_order(extension: Extension, cloud: Cloud) -> Extension:
+    """The same for points in the order in which they were given."""
+    if extension.geometry.ranges is None:
+        return extension
+    order = cloud.hierarchy.order
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order))
+    return replace(extension, order=cloud.lift_indices(order), ranks=cloud.lift_indices(ranks))
+
+
+def _pruned_extension(
+    problem: Problem,
+    plain: Extension,
+    fine: tuple[Cells, Cloud],
+    coarse: tuple[Cells, np.ndarray],
+    truncation: float | None,
+) -> Extension:
+    """An extension to smaller cells, from cells and their potential."""
+    (rows, cloud), (cells, potential) = fine, coarse
+    if truncation is None or len(rows.level) * len(cells.level) < WORTH_PRUNING:
+        return plain
+    cost = plain.geometry.cost
+    blocks = make_blocks(rows.level, cells.numbers)
+    row_ceiling = tangent_ceiling(blocks, _tangents(blocks, problem.epsilon, plain, cloud), cost)
+    column_ceiling = fitted_ceiling(cells.blocks, cells.level.points, potential, cost)
+    floor = _floor(problem, truncation)
+    ranges = keep_blocks((blocks, cells.blocks), (row_ceiling, column_ceiling), cost, floor)
+    return replace(plain, geometry=replace(plain.geometry, x=rows.points, ranges=ranges))
+
+
+def _tangents(
+    blocks: Blocks | None, epsilon: float, extension: Extension, cloud: Cloud
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Values and, for squared distances, gradients of an extension at the centres of blocks, scale by scale."""
+    while blocks is not None:
+        centres = cloud.lift(blocks.centres)
+        values = extension.softmin(epsilon, centres)
+        library = library_of(values)
+        slopes = None
+        if extension.geometry.cost.bilinear:
+            slopes = library.to_numpy(replace(extension, values=values).gradient(epsilon, centres))
+        yield library.to_numpy(values), slopes
+        blocks = blocks.parents
+
+
+def _floor(problem: Problem, truncation: float) -> float:
+    """The level of f + g - C below which pairs do not count."""
+    mass = max(float(problem.source.mass), float(problem.target.mass), 1e-30)
+    return -problem.epsilon * (truncation + max(np.log(mass), 0.0))
