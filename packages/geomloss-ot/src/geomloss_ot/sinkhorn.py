@@ -121,7 +121,7 @@ Linearize = Callable[[Array, Array], "Callable[[Array], Array] | None"]
 
 @dataclass(frozen=True)
 class Means:
-    """What solvers work with: memory, whether to compute slopes where they are cheap, better steps if some are known."""
+    """What solvers work with: memory, slopes where they are cheap and asked for, better steps where some are known."""
 
     workspace: Workspace = field(default_factory=Workspace)
     slopes: bool = False
