@@ -19,7 +19,7 @@ from typing import Any
 
 HEADER = Path(__file__).with_name("emulator.hpp")
 INSTRUCTIONS = Path(__file__).with_name("instructions")  # in front of the headers that hold inline PTX
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
+SANITIZERS = ("-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
 MOST_THREADS, MOST_SHARED_BYTES = 1024, 48 << 10
 MOST_GRID = (2**31 - 1, 65535, 65535)
 _FLAGS = ("-x", "c++", "-std=c++17", "-O1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=fast", "-w")

@@ -21,6 +21,10 @@ def sqdist(dim: int) -> Node:
     return vectors.sqdist(variable(ROW, Axis.I, dim), variable(COLUMN, Axis.J, dim))
 
 
+def inner_product(dim: int) -> Node:
+    return vectors.dot(variable(ROW, Axis.I, dim), variable(COLUMN, Axis.J, dim))
+
+
 def weighted(kernel: Node) -> Node:
     return pointwise.multiply(kernel, variable(WEIGHT, Axis.J, 1))
 

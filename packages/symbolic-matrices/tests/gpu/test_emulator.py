@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_emulator.compiler import EmulationError, compile_kernels, sanitizer_runtime
+from cuda_emulator.compiler import EmulationError, compile_kernels
 from cuda_emulator.stand_in import make_cupy
 from gpu import emulated, formulas
+from gpu.sanitized import BARRIER, BARRIERS, headers_without
 
 from symbolic_matrices.arrays import NUMPY
 from symbolic_matrices.backends import cuda, reference
@@ -98,84 +95,16 @@ def test_launches_that_a_gpu_refuses():
         kernel.launch((1,), (1,), [b"12345678"])
 
 
-# ---------------------------------------------------------------------------- sanitizers, in a process of their own
-
-RUN = """
-import numpy as np
-from cuda_emulator.stand_in import make_cupy
-from gpu import emulated, formulas
-from symbolic_matrices.arrays import NUMPY
-from symbolic_matrices.backends import cuda, reference
-from symbolic_matrices.kernels.problems import Problem
-rng = np.random.default_rng(0)
-plans = {3: formulas.cases()["log-sum-exp, D = 3"], 2: formulas.plan(formulas.sqdist(2), "argKmin", 10),
-         40: formulas.plan(formulas.sqdist(40), "logsumexp")}
-for dim, plan in plans.items():
-    arrays = tuple(rng.random((size, dim), "float32") for size in (150, 263))
-    problem = Problem(NUMPY, "float32", "cpu", arrays, 150, 263, ())
-    for order in (0, 1, 2):
-        got = cuda.run(cuda.compile_with(make_cupy(order, sanitize=True), plan), problem)
-        np.testing.assert_allclose(got[0], reference.launch(plan, problem)[0], rtol=1e-5)
-print("no complaint")
-"""
-
-OUT_OF_BOUNDS = """
-import numpy as np, struct
-from cuda_emulator.compiler import compile_kernels
-text = '''extern "C" __global__ void one_too_far(const float* x) {
-    extern __shared__ float4 memory[];
-    memory[threadIdx.x].x = 1;
-}'''
-kernel = compile_kernels(text, sanitize=True)["one_too_far"]
-kernel.launch((1,), (5,), [struct.pack("P", 0)], 4 * 16)
-"""
-
-
-def run_with_sanitizers(script: str) -> subprocess.CompletedProcess[str]:
-    tests = Path(__file__).parent.parent
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(tests), *sys.path]),
-        "LD_PRELOAD": sanitizer_runtime(),
-        "ASAN_OPTIONS": "detect_leaks=0",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
-    )
-
-
-def test_kernels_pass_the_sanitizers():
-    done = run_with_sanitizers(RUN)
-    assert done.stdout == "no complaint\n", done.stderr[-3000:]
-
-
-def test_sanitizers_see_the_end_of_shared_memory():
-    done = run_with_sanitizers(OUT_OF_BOUNDS)
-    assert done.returncode != 0
-    assert "heap-buffer-overflow" in done.stderr
-
-
-BARRIER = "__syncthreads();"
-
-
-def headers_without(header: str, barrier: int | None, folder: Path) -> Path:
-    """A copy of the headers where one barrier of a loop nest is missing."""
-    for path in NATIVE_FOLDER.iterdir():
-        text = path.read_text()
-        if path.name == header:
-            parts = text.split(BARRIER)
-            assert len(parts) == 1 + BARRIERS[header]
-            separators = [BARRIER if k != barrier else "" for k in range(len(parts) - 1)]
-            text = "".join(part + separator for part, separator in zip(parts, [*separators, ""], strict=True))
-        (folder / path.name).write_text(text)
-    return folder
-
-
-BARRIERS = {"reduce.cuh": 4, "products.cuh": 3}
-# Without the second one of reduce.cuh, threads would read wild addresses.
+# Without the second one of reduce.cuh, threads read wild addresses: see test_sanitizers.py.
 LEFT_OUT = [("reduce.cuh", barrier) for barrier in (None, 0, 2, 3)] + [
     ("products.cuh", b) for b in (None, 0, 1, 2)
 ]
+
+
+def test_all_the_barriers_are_known():
+    """So that the tests below, and that of the sanitizers, leave out each of them."""
+    counts = {path.name: path.read_text().count(BARRIER) for path in NATIVE_FOLDER.glob("*.cuh")}
+    assert {name: count for name, count in counts.items() if count} == BARRIERS
 
 
 @pytest.mark.parametrize(("header", "barrier"), LEFT_OUT)
