@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from geomloss_ot import acceleration
+from geomloss_ot.acceleration import MEMORY, Acceleration
 from geomloss_ot.annealing import epsilon_schedule
 from geomloss_ot.certificates import round_plan
 from geomloss_ot.costs import COSTS
@@ -125,12 +125,28 @@ def test_acceleration_solves_linear_problems_in_as_many_steps_as_dimensions():
     matrix *= 0.9 / np.abs(np.linalg.eigvals(matrix)).max(-1)[:, None, None]
     offset = rng.normal(size=(2, 4))
     solution = np.linalg.solve(np.eye(4) - matrix, offset[..., None])[..., 0]
-    state, history = np.zeros((2, 4)), ()
+    acceleration, state = Acceleration(np.ones((2, 4))), np.zeros((2, 4))
     for _ in range(6):
-        residual = np.einsum("bij,bj->bi", matrix, state) + offset - state
-        history = (*history, (state, residual))
-        state = acceleration.extrapolate(history, np.ones((2, 4)))
+        state = acceleration.extrapolate(state, np.einsum("bij,bj->bi", matrix, state) + offset - state)
     np.testing.assert_allclose(state, solution, atol=1e-6)
+
+
+def test_acceleration_is_the_best_affine_combination_of_the_last_residuals():
+    """More iterations than its memory holds, from before and after it forgot, with weights."""
+    rng = np.random.default_rng(0)
+    weights = rng.uniform(size=30)
+    acceleration = Acceleration(weights)
+    acceleration.extrapolate(rng.normal(size=30), rng.normal(size=30))
+    acceleration.forget()
+    states, residuals = rng.normal(size=(2, MEMORY + 4, 30))
+    for state, residual in zip(states, residuals, strict=True):
+        found = acceleration.extrapolate(state, residual)
+    states, residuals = states[-MEMORY - 1 :], residuals[-MEMORY - 1 :]
+    root = np.sqrt(weights)
+    system = (root * (residuals[:-1] - residuals[-1])).T
+    coefficients = np.linalg.lstsq(system, -root * residuals[-1], rcond=None)[0]
+    images = states + residuals
+    np.testing.assert_allclose(found, images[-1] + coefficients @ (images[:-1] - images[-1]), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(COSTS))

@@ -9,36 +9,73 @@ from symbolic_matrices.arrays import Array, ArrayLibrary, library_of
 MEMORY = 10
 _RIDGE = 1e-10
 
-History = tuple[tuple[Array, Array], ...]  # pairs (state, residual), each (..., M), oldest first
 
+class Acceleration:
+    """Anderson mixing of the last iterations of fixed-point maps, one per problem of a batch.
 
-def extrapolate(history: History, weights: Array) -> Array:
-    """The next state: Anderson mixing of the last states of a fixed-point iteration.
-
-    Among the affine combinations of the residuals ``map(state) - state``, the one of least squared norm, weighted by
-    ``weights`` (..., M); the new state is the same combination of the ``map(state)``. Each problem of the batch has
-    coefficients of its own. Source: Walker and Ni, *Anderson acceleration for fixed-point iterations* (2011).
+    Among the affine combinations of the last residuals ``map(state) - state``, the one of least squared norm, weighted
+    by ``weights`` (..., M), says how to combine the ``map(state)``. Only what changed from one iteration to the next is
+    kept, with its scalar products. Source: Walker and Ni, *Anderson acceleration for fixed-point iterations* (2011).
     """
-    state, residual = history[-1]
-    if len(history) == 1:
-        return state + residual
-    library = library_of(state)
-    xp = library.namespace
-    states, residuals = (xp.stack([entry[k] for entry in history[:-1]], -2) for k in (0, 1))  # (..., K, M)
-    changes = residual[..., None, :] - residuals
-    steps = (state[..., None, :] - states) + changes
-    changes = library.astype(changes, "float64")
-    weighted = changes * library.astype(weights, "float64")[..., None, :]
-    gram = weighted @ xp.swapaxes(changes, -1, -2)
-    moments = weighted @ library.astype(residual, "float64")[..., None]
-    diagonal = xp.einsum("...kk->...k", gram)
-    scales = xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
-    gram = gram / (scales[..., :, None] * scales[..., None, :])
-    solution = xp.linalg.solve(
-        gram + _ridge(gram.shape[-1], library, library.device(state)), moments / scales[..., None]
-    )
-    coefficients = library.astype(solution / scales[..., None], library.dtype_name(state))
-    return state + residual - (xp.swapaxes(coefficients, -1, -2) @ steps)[..., 0, :]
+
+    def __init__(self, weights: Array) -> None:
+        library = self._library = library_of(weights)
+        dtype, device = library.dtype_name(weights), library.device(weights)
+        *batch, size = weights.shape
+        self._weights = library.astype(weights, "float64")
+        self._residuals = library.full((*batch, MEMORY, size), 0.0, "float64", device)  # their changes
+        self._images = library.full((*batch, MEMORY, size), 0.0, dtype, device)  # changes of map(state)
+        self._gram = library.full((*batch, MEMORY, MEMORY), 0.0, "float64", device)
+        self._changes = 0
+        self._last: tuple[Array, Array] | None = None  # residual and image
+
+    def forget(self) -> None:
+        """Start anew."""
+        self._changes, self._last = 0, None
+
+    def extrapolate(self, state: Array, residual: Array) -> Array:
+        """The next state, after those that this was called with."""
+        image, wide = state + residual, self._library.astype(residual, "float64")
+        last, self._last = self._last, (wide, image)
+        if last is None:
+            return image
+        place = self._changes % MEMORY
+        self._changes += 1
+        change = wide - last[0]
+        self._residuals[..., place, :] = change
+        self._images[..., place, :] = image - last[1]
+        count = min(self._changes, MEMORY)
+        pair = self._library.namespace.stack([change, wide], -1) * self._weights[..., None]
+        products = self._residuals[..., :count, :] @ pair  # (..., K, 2)
+        self._gram[..., :count, place] = products[..., 0]
+        self._gram[..., place, :count] = products[..., 0]
+        basis = _sums_up_to_now(count, place, self._library, self._library.device(state))
+        gram = basis @ self._gram[..., :count, :count] @ basis.T
+        coefficients = self._solve(gram, basis @ products[..., 1:]) @ basis
+        narrow = self._library.astype(coefficients, self._library.dtype_name(state))
+        return image - (narrow[..., None, :] @ self._images[..., :count, :])[..., 0, :]
+
+    def _solve(self, gram: Array, moments: Array) -> Array:
+        """The solution of a system (..., K, K) for (..., K, 1), scaled to a diagonal of one: (..., K)."""
+        xp = self._library.namespace
+        diagonal = xp.einsum("...kk->...k", gram)
+        scales = xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
+        ridge = _ridge(gram.shape[-1], self._library, self._library.device(gram))
+        scaled = gram / (scales[..., :, None] * scales[..., None, :]) + ridge
+        return xp.linalg.solve(scaled, moments / scales[..., None])[..., 0] / scales
+
+
+@functools.lru_cache(maxsize=256)
+def _sums_up_to_now(size: int, place: int, library: ArrayLibrary, device: str) -> Array:
+    """What changed since each iteration, in terms of the changes: the last one is at ``place``, the others go round.
+
+    Systems in these terms are better scaled, as their solutions are small where iterations have wandered.
+    """
+    rows = [[0.0] * size for _ in range(size)]
+    for first in range(size):
+        for k in range(first, size):
+            rows[first][(place + 1 + k) % size] = 1.0
+    return library.convert(rows, "float64", device)
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from symbolic_matrices.arrays import Array, library_of
 
-from . import acceleration
+from .acceleration import Acceleration
 from .geometries import Extension, Geometry, Softmins, Workspace, softmins
 from .measures import Measure
 from .penalties import Penalty
@@ -145,7 +145,7 @@ class _Ascent(NamedTuple):
 
     value: Array  # (...): the highest dual objective
     image: Array  # (..., M): the Sinkhorn update of the state that reached it
-    history: acceleration.History
+    acceleration: Acceleration
 
 
 def sinkhorn(
@@ -278,15 +278,13 @@ def _next_state(
     xp = library_of(state).namespace
     value, image = _dual_value(problem, step), state + step.residual
     if ascent is None:
-        ascent = _Ascent(value, image, ())
+        ascent = _Ascent(value, image, Acceleration(problem.target.weights))
     higher = value >= ascent.value - problem.epsilon * floor - _FLAT * abs(ascent.value)
-    history = ascent.history[-acceleration.MEMORY :] if bool(higher.all()) else ()
-    ascent = _Ascent(
-        xp.where(higher, value, ascent.value),
-        xp.where(higher[..., None], image, ascent.image),
-        (*history, (state, move)),
-    )
-    bold = acceleration.extrapolate(ascent.history, problem.target.weights)
+    if not bool(higher.all()):
+        ascent.acceleration.forget()
+    value, image = xp.where(higher, value, ascent.value), xp.where(higher[..., None], image, ascent.image)
+    ascent = ascent._replace(value=value, image=image)
+    bold = ascent.acceleration.extrapolate(state, move)
     # Extrapolations go anywhere: where the domain of the dual holds them in place, take the Sinkhorn update.
     bold = problem.penalties[1].project(bold)
     bold = xp.where((bold == state).all(-1)[..., None], state + step.residual, bold)
