@@ -142,9 +142,7 @@ def _paste(source: str, folders: Sequence[Path], seen: set[Path]) -> str:
 
 def _expand_kernels(text: str) -> str:
     """Spell out the macro SM_KERNEL, so that the kernels that it defines are found."""
-    definition = re.search(
-        r"^#define SM_KERNEL\(name, formula, \.\.\.\)((?:.*\\\n)*.*)\n", text, re.MULTILINE
-    )
+    definition = re.search(r"^#define SM_KERNEL\(name, \.\.\.\)((?:.*\\\n)*.*)\n", text, re.MULTILINE)
     if definition is None:
         return text
     body = definition[1].replace("\\\n", "\n")
@@ -152,9 +150,9 @@ def _expand_kernels(text: str) -> str:
 
     def expand(match: re.Match[str]) -> str:
         expanded = body.replace("name##", match[1]).replace(" name(", f" {match[1]}(")
-        return expanded.replace("formula,", f"{match[2]},").replace("__VA_ARGS__", match[3])
+        return expanded.replace("__VA_ARGS__", match[2])
 
-    return re.sub(r"^SM_KERNEL\((\w+), (\w+), (.*)\)$", expand, text, flags=re.MULTILINE)
+    return re.sub(r"^SM_KERNEL\((\w+), (.*)\)$", expand, text, flags=re.MULTILINE)
 
 
 @functools.cache

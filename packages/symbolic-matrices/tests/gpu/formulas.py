@@ -7,7 +7,8 @@ import functools
 from symbolic_matrices.formulas.differentiation import gradients
 from symbolic_matrices.formulas.expressions import Axis, Node, constant, variable
 from symbolic_matrices.formulas.operations import OPERATIONS, pointwise, vectors
-from symbolic_matrices.formulas.reductions import REDUCTIONS
+from symbolic_matrices.formulas.operations.indexing import concat
+from symbolic_matrices.formulas.reductions import REDUCTIONS, SumSoftmax
 from symbolic_matrices.kernels.planning import Plan, make_plan
 
 ROW, COLUMN, WEIGHT, COTANGENT = range(4)  # positions of the variables
@@ -31,6 +32,14 @@ def weighted(kernel: Node) -> Node:
 
 def gaussian(dim: int) -> Node:
     return weighted(pointwise.exp(pointwise.negate(sqdist(dim))))
+
+
+def wide_softmax(dim: int, dtype: str) -> Plan:
+    """Averages of y, weighted by the exponential of a parameter times the largest of the x - y."""
+    columns = variable(COLUMN, Axis.J, dim)
+    largest = vectors.vector_max(pointwise.subtract(variable(ROW, Axis.I, dim), columns))
+    exponent = pointwise.multiply(largest, variable(WEIGHT, Axis.PARAMETER, 1))
+    return make_plan(concat(exponent, columns), SumSoftmax(weights=dim), Axis.J, dtype)
 
 
 def cases(dtype: str = "float32") -> dict[str, Plan]:

@@ -2,7 +2,7 @@
 
 Every reduction, and every way to cut a problem: rows shared by the registers of a thread, columns in intervals with a
 merge, block ranges, batches, grids that are too small, tiles of products, places of neighbours in registers and in
-local memory, halves. The threads run in ascending, descending and random order. Results are compared with the reference
+local memory, halves, wide vectors. The threads run in ascending, descending and random order. Results are compared with the reference
 backend. Arguments: texts that the names of the cases begin with; --headers FOLDER for other headers than ours.
 """
 
@@ -31,7 +31,7 @@ ORDERS = (0, 1, 2)  # of the threads: ascending, descending, random
 ROWS, COLUMNS = 601, 203  # four rows of each thread of two blocks; two tiles; neither is full
 PRODUCT_ROWS, PRODUCT_COLUMNS = 150, 80  # the same with one row
 BARRIER = "__syncthreads();"
-BARRIERS = {"reduce.cuh": 4, "products.cuh": 3}  # of the headers
+BARRIERS = {"staging.cuh": 2, "reduce.cuh": 2, "products.cuh": 3, "wide.cuh": 3}  # of the headers
 
 
 def cases() -> Iterator[tuple[str, Plan]]:
@@ -48,6 +48,8 @@ def cases() -> Iterator[tuple[str, Plan]]:
         "two products",
         make_plan(multiply(_formula(41), formulas.inner_product(41)), Sum(), Axis.J, "float64"),
     )
+    yield "wide softmax", formulas.wide_softmax(40, "float32")
+    yield "wide sum", make_plan(multiply(_formula(41), variable(1, Axis.J, 41)), Sum(), Axis.J, "float32")
 
 
 def _formula(dim: int) -> formulas.Node:

@@ -19,6 +19,7 @@ GROUPS = {
     "sums": ("plain sum", "plain mean", "plain count", "plain any", "plain all", "plain logsumexp", "halves"),
     "products": ("products", "two products"),
     "local": ("local memory",),
+    "wide": ("wide",),
 }
 OUT_OF_BOUNDS = """
 import struct
@@ -63,7 +64,7 @@ def test_sanitizers_see_the_end_of_shared_memory():
 
 def test_a_barrier_whose_lack_leads_to_wild_addresses(tmp_path):
     """That after the pointers of a problem of the batch are written, which all threads read."""
-    headers = headers_without("reduce.cuh", 1, tmp_path)
+    headers = headers_without("staging.cuh", 1, tmp_path)
     done = run_with_sanitizers("-m", "gpu.sanitized", "--headers", str(headers), "plain mean")
     assert done.returncode != 0
     assert "runtime error" in done.stderr or "AddressSanitizer" in done.stderr

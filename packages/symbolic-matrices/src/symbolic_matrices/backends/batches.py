@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..arrays import Array, ArrayLibrary
 from ..kernels.problems import Problem
 
-MOST_BATCH_DIMS = 8  # mirrors native/reduce.cuh
+MOST_BATCH_DIMS = 8  # mirrors native/staging.cuh
 
 
 class BatchDims(NamedTuple):

@@ -1,4 +1,4 @@
-"""The CUDA backend: compiled kernels of ``native/reduce.cuh``, launched through CuPy on arrays of CuPy and PyTorch.
+"""The CUDA backend: compiled kernels of ``native/*.cuh``, launched through CuPy on arrays of CuPy and PyTorch.
 
 A launch runs on the caller's current stream and device, does not synchronise, and sends nothing but one structure by
 value: it can be captured in a CUDA graph. Outputs come from the caller's own library.
@@ -203,14 +203,15 @@ def choose_launch(
     """Cut a problem of (rows, columns, batches): the columns too, where rows alone leave multiprocessors idle."""
     rows, columns, batches = sizes
     blocks = -(-rows // (tiling.rows * tiling.threads))
+    shares = blocks * tiling.chunks
     resident = max(1, REGISTERS // max(1, registers * tiling.threads))
-    wanted = -(-multiprocessors * resident // (blocks * batches))
+    wanted = -(-multiprocessors * resident // (shares * batches))
     state_bytes = rows * batches * tiling.state_bytes
     splits = max(1, min(wanted, columns // LEAST_SPLIT_COLUMNS, PARTIAL_BYTES // max(1, state_bytes)))
     tiles = -(-columns // (splits * tiling.tile_columns))
     split_columns = max(1, tiles) * tiling.tile_columns
     splits = max(1, -(-columns // split_columns))
-    grid = tuple(min(size, most) for size, most in zip((blocks, batches, splits), MOST_GRID, strict=True))
+    grid = tuple(min(size, most) for size, most in zip((shares, batches, splits), MOST_GRID, strict=True))
     return LaunchShape(blocks, (grid[0], grid[1], grid[2]), splits, split_columns)
 
 
@@ -252,7 +253,9 @@ def _make_tables(problem: Problem, ranges: BlockRanges, tiling: Tiling, device: 
     batches, covered = math.prod(problem.batch_shape), max(1, ranges.covered_rows)
     shape = choose_launch(tiling, (covered, ranges.pairs // covered, batches), *device)
     table = make_table(ranges.cover(problem.rows), tiling.rows * tiling.threads, 1, shape.column_splits)
-    shape = shape._replace(blocks=table.blocks, grid=(min(table.blocks, MOST_GRID[0]), *shape.grid[1:]))
+    shape = shape._replace(
+        blocks=table.blocks, grid=(min(table.blocks * tiling.chunks, MOST_GRID[0]), *shape.grid[1:])
+    )
     tasks, intervals = (
         problem.library.convert(array, "int64", problem.device) for array in (table.tasks, table.intervals)
     )
@@ -284,7 +287,7 @@ def _launch(kernel: CudaKernel, variant: Variant, problem: Problem, outputs: tup
     block = (tiling.threads, 1, 1)
     variant.run(shape.grid, block, arguments, shared_mem=tiling.shared_bytes)
     if shape.column_splits > 1:
-        merging = min(-(-problem.rows * batches // tiling.threads), MOST_GRID[0])
+        merging = min(-(-problem.rows * batches * tiling.components // tiling.threads), MOST_GRID[0])
         variant.merge((merging, 1, 1), block, arguments)
     for table in (tables.tasks, tables.intervals):
         if table is not None:
@@ -328,7 +331,7 @@ def _multiprocessors(cupy: ModuleType, device: int) -> int:
 def _pack(
     text: CudaText, problem: Problem, tables: Tables, pointers: dict[Kind, int], partial: Array | None
 ) -> np.ndarray:
-    """``Problem`` of native/reduce.cuh, field by field; CuPy passes it by value."""
+    """``Problem`` of native/staging.cuh, field by field; CuPy passes it by value."""
     library, shape = problem.library, tables.shape
     count = text.variable_count
     used = problem.arrays[:count]

@@ -9,15 +9,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from ..errors import ShapeError
 from ..formulas.expressions import Node
+from ..formulas.reductions import Sum
 from ..formulas.text import print_formula
 from .compilation import NATIVE_FOLDER
 from .planning import Plan
 from .printing import PrintedKernel, Spelled, columns_at_once, kept_values, kernel_name, print_struct
 from .products import Product, find_products
+from .wide_sums import WideSum, find_wide_sum
 
 THREADS = 128  # of a block
 MOST_SHARED_BYTES = 48 << 10  # that every GPU grants without being asked
@@ -26,6 +29,10 @@ MOST_PRODUCT_BYTES = 32 << 10  # of the products of a block's rows with a tile o
 LEAST_PRODUCT_COLUMNS = 16  # of such a tile
 COMPONENTS_AT_ONCE = 4  # that are added in one turn of its inner loop; mirrors native/products.cuh
 PRODUCT_BLOCKS = 4  # of a multiprocessor, at least: the compiler keeps to 128 registers then, which suffice
+WIDE_BLOCKS = 2  # of a multiprocessor, where threads keep sums of wide vectors: with up to 255 registers
+MOST_WIDE_COLUMNS = 32  # of a tile of weights, or of products: their sums have to fit the registers too
+VECTOR_BYTES = 16  # that one instruction loads
+MOST_UNROLLED = 33  # components of a vector that may be kept in registers
 ROW_REGISTERS = 20  # numbers that the rows of a thread may keep, beside the columns in flight
 
 # Approximate divisions, square roots and powers of 2, as math.cuh says; fused multiply-adds. Functions without a
@@ -52,6 +59,8 @@ class Tiling:
     tile_columns : columns that a block stages at once.
     shared_bytes : shared memory of a block.
     state_bytes : of a row's partial state, at least.
+    chunks : blocks that share the components of the same rows.
+    components : partial states of a row, which threads of their own merge.
     """
 
     rows: int
@@ -60,6 +69,8 @@ class Tiling:
     tile_columns: int
     shared_bytes: int
     state_bytes: int
+    chunks: int = 1
+    components: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,18 +81,25 @@ class CudaText:
     tiling: Tiling
     variable_count: int
     products: tuple[Product, ...] = ()
+    wide: WideSum | None = None
+    vector_length: int = 4
 
     @property
-    def work_of_inner_loop(self) -> int:
-        """How many multiplications or additions one turn of the inner loop does, at least."""
+    def work_of_inner_loop(self) -> tuple[int, float]:
+        """How many multiplications or additions one turn of the inner loop does: at least and at most."""
+        if self.wide:  # the threads' rows by their components, for as many columns as one instruction loads
+            exact = self.wide.chunk * self.vector_length * (2 if self.wide.has_rows else 1)
+            return exact, exact
         if self.products:  # some components of the tile's pairs, which the threads share
-            return self.tiling.tile_columns * COMPONENTS_AT_ONCE
-        return self.tiling.rows * self.tiling.columns
+            return self.tiling.tile_columns * COMPONENTS_AT_ONCE, math.inf
+        return self.tiling.rows * self.tiling.columns, math.inf
 
     @property
     def pairs_of_inner_loop(self) -> float:
         """How many pairs one turn of the inner loop computes."""
-        return self.work_of_inner_loop / (sum(product.dim for product in self.products) or 1)
+        if self.wide:
+            return self.vector_length / self.wide.chunks
+        return self.work_of_inner_loop[0] / (sum(product.dim for product in self.products) or 1)
 
     @property
     def merge_name(self) -> str:
@@ -95,65 +113,100 @@ def choose_tiling(plan: Plan, rows_per_thread: int | None = None) -> Tiling:
     ------
     ShapeError : a single staged column is larger than the shared memory of a block.
     """
-    products = chosen_products(plan)
-    kept = _kept_sizes(plan, products)
-    itemsize, outputs = plan.real.itemsize, math.prod(plan.output_shape)
-    rows = 1 if products else _rows_per_thread(plan, kept["row"], outputs)
-    stride = _column_stride(kept["column"], itemsize)
-    fixed = 16 + 8 * variable_count(plan) + itemsize * max(1, kept["parameter"])
-    tile_columns = _tile_columns(fixed, itemsize, stride, len(products))
+    products, wide = chosen_products(plan), find_wide_sum(plan)
+    core = evaluated(plan)
+    memory = _memory(plan, products)
+    tile_columns = memory.tile_columns
     if tile_columns < 1:
         raise ShapeError(
-            f"The columns and parameters of this formula hold {stride} and {kept['parameter']} numbers of "
-            f"{itemsize} bytes, more than the {MOST_SHARED_BYTES} bytes of shared memory of a GPU's block: "
+            f"The columns and parameters of this formula hold {memory.stride} and {memory.parameters} numbers of "
+            f"{memory.itemsize} bytes, more than the {MOST_SHARED_BYTES} bytes of shared memory of a GPU's block: "
             "use vectors of a lower dimension, or pass backend='reference'."
         )
+    rows = 1 if products or wide else _rows_per_thread(plan)
     return Tiling(
         rows=min(rows, rows_per_thread or rows),
         threads=THREADS,
-        columns=min(columns_at_once(plan), tile_columns),
+        columns=min(columns_at_once(core), tile_columns),
         tile_columns=tile_columns,
-        shared_bytes=_shared_bytes(fixed, itemsize, stride, len(products), tile_columns),
-        # A reduction keeps at most a number, what its rounding lost and a position per component, and two more.
-        state_bytes=(outputs + plan.formula.dim + 2) * (2 * itemsize + 8),
+        shared_bytes=memory.bytes(tile_columns),
+        state_bytes=_state_bytes(plan, wide),
+        chunks=wide.chunks if wide else 1,
+        components=wide.dim if wide else 1,
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def evaluated(plan: Plan) -> Plan:
+    """The plan with what is evaluated for each pair as its formula: of the sum of a wide vector, its weights alone."""
+    wide = find_wide_sum(plan)
+    return replace(plan, formula=wide.weights) if wide else plan
+
+
+def _state_bytes(plan: Plan, wide: WideSum | None) -> int:
+    """Of the partial states of a row, rounded up to whole 64-bit words."""
+    itemsize, outputs = plan.real.itemsize, math.prod(plan.output_shape)
+    if wide:  # of a component, a sum and what its rounding lost; or an origin and two such pairs
+        is_plain = isinstance(plan.reduction, Sum)
+        return -(-wide.dim * (2 if is_plain else 5) * itemsize // 8) * 8
+    # A reduction keeps at most a number, what its rounding lost and a position per component, and two more.
+    return (outputs + plan.formula.dim + 2) * (2 * itemsize + 8)
 
 
 @functools.lru_cache(maxsize=4096)
 def chosen_products(plan: Plan) -> tuple[Product, ...]:
     """The products that are computed for a tile at a time: none where too little shared memory is left for them."""
-    products, itemsize = find_products(plan), plan.real.itemsize
-    while products:
-        kept = _kept_sizes(plan, products)
-        fixed = 16 + 8 * variable_count(plan) + itemsize * max(1, kept["parameter"])
-        stride = _column_stride(kept["column"], itemsize)
-        if _tile_columns(fixed, itemsize, stride, len(products)) >= LEAST_PRODUCT_COLUMNS:
-            break
+    products = find_products(evaluated(plan))
+    while products and _memory(plan, products).tile_columns < LEAST_PRODUCT_COLUMNS:
         products = products[:-1]
     return products
 
 
 def _kept_sizes(plan: Plan, products: tuple[Product, ...]) -> dict[str, int]:
     given = {product.node for product in products}
-    return {stage.name: values.size for stage, values in kept_values(plan.formula, given).items()}
+    kept = kept_values(evaluated(plan).formula, given)
+    return {stage.name: values.size for stage, values in kept.items()}
 
 
-def _tile_columns(fixed: int, itemsize: int, stride: int, products: int) -> int:
-    """Columns that a block stages: as many as fit its shared memory, with the products of each row; 0 if none do."""
-    most = MOST_PRODUCT_BYTES // (itemsize * THREADS) if products else MOST_TILE_COLUMNS
-    sizes = (1 << power for power in range(most.bit_length() - 1, -1, -1))
-    return next(
-        (n for n in sizes if _shared_bytes(fixed, itemsize, stride, products, n) <= MOST_SHARED_BYTES), 0
+@dataclass(frozen=True)
+class _Memory:
+    """The shared memory of a block: mirrors ``Shared`` of native/staging.cuh, products.cuh and wide.cuh."""
+
+    itemsize: int
+    variables: int
+    parameters: int
+    stride: int
+    products: int
+    chunk: int  # of a sum of wide vectors, or 0
+
+    def bytes(self, tile_columns: int) -> int:
+        vector = VECTOR_BYTES // self.itemsize
+        tiles = max(self.products, 1 if self.chunk else 0) * THREADS * (tile_columns + vector) * self.itemsize
+        kept = 8 * self.variables + self.itemsize * (
+            max(1, self.parameters) + tile_columns * max(1, self.stride)
+        )
+        wide = (tile_columns * self.chunk + 4 * THREADS) * self.itemsize if self.chunk else 0
+        return tiles + -(-(VECTOR_BYTES + kept) // VECTOR_BYTES) * VECTOR_BYTES + wide
+
+    @property
+    def tile_columns(self) -> int:
+        """Columns that a block stages: as many as fit; 0 if none do."""
+        most = MOST_PRODUCT_BYTES // (self.itemsize * THREADS) if self.products else MOST_TILE_COLUMNS
+        most = min(most, MOST_WIDE_COLUMNS) if self.chunk else most
+        least = VECTOR_BYTES // self.itemsize if self.chunk else 1
+        sizes = (1 << power for power in range(most.bit_length() - 1, least.bit_length() - 2, -1))
+        return next((n for n in sizes if self.bytes(n) <= MOST_SHARED_BYTES), 0)
+
+
+def _memory(plan: Plan, products: tuple[Product, ...]) -> _Memory:
+    kept, wide, itemsize = _kept_sizes(plan, products), find_wide_sum(plan), plan.real.itemsize
+    stride = _column_stride(kept["column"], itemsize)
+    return _Memory(
+        itemsize, variable_count(plan), kept["parameter"], stride, len(products), wide.chunk if wide else 0
     )
 
 
-def _shared_bytes(fixed: int, itemsize: int, stride: int, products: int, tile_columns: int) -> int:
-    """Mirrors ``Shared`` of native/reduce.cuh and native/products.cuh."""
-    tiles = products * THREADS * (tile_columns + 16 // itemsize) * itemsize
-    return tiles + -(-(fixed + tile_columns * itemsize * max(1, stride)) // 16) * 16
-
-
-def _rows_per_thread(plan: Plan, row_dim: int, outputs: int) -> int:
+def _rows_per_thread(plan: Plan) -> int:
     """Rows share the loads of a column, as long as all that a thread keeps fits its registers.
 
     They also repeat the text of a pair, as columns do: a formula that is long for columns is long for rows.
@@ -161,12 +214,12 @@ def _rows_per_thread(plan: Plan, row_dim: int, outputs: int) -> int:
     if columns_at_once(plan) < 8:
         return 1
     words = plan.real.itemsize // 4
-    kept = words * (row_dim + 3 * outputs)
+    kept = words * (_kept_sizes(plan, ())["row"] + 3 * math.prod(plan.output_shape))
     return next((rows for rows in (4, 2) if rows * kept <= ROW_REGISTERS * 2), 1)
 
 
 def _column_stride(column_dim: int, itemsize: int) -> int:
-    """Mirrors ``stride`` of native/reduce.cuh."""
+    """Mirrors ``stride`` of native/staging.cuh."""
     vector = 16 // itemsize
     return column_dim if column_dim <= 2 else -(-column_dim // vector) * vector
 
@@ -188,12 +241,12 @@ def print_cuda_kernel(plan: Plan, rows_per_thread: int | None = None) -> CudaTex
     """The whole text that NVRTC compiles for a plan. Equal plans print equal texts."""
     tiling = choose_tiling(plan, rows_per_thread)
     count = variable_count(plan)
-    reduction = plan.reduction.spelling("Formula::dim")
+    reduction = plan.reduction.spelling(str(plan.formula.dim))
     body = "\n".join(
         (
             f"// {plan.reduction.name} over j of  {print_formula(plan.formula)}",
             *_definitions(plan, tiling, count),
-            '#include "reduce.cuh"',
+            f'#include "{"wide" if find_wide_sum(plan) else "reduce"}.cuh"',
             "",
             "namespace symbolic_matrices {",
             _print_struct(plan),
@@ -201,8 +254,11 @@ def print_cuda_kernel(plan: Plan, rows_per_thread: int | None = None) -> CudaTex
         )
     )
     name = kernel_name(plan, f"{body}{reduction}")
-    source = f"{body}\nSM_KERNEL({name}, Formula, {reduction})\n}}\n"
-    return CudaText(PrintedKernel(source, name), tiling, count, chosen_products(plan))
+    wide = find_wide_sum(plan)
+    loop_nest = "WideKernel" if wide else "Kernel"
+    source = f"{body}\nSM_KERNEL({name}, {loop_nest}<Formula, {reduction}>)\n}}\n"
+    vector_length = VECTOR_BYTES // plan.real.itemsize
+    return CudaText(PrintedKernel(source, name), tiling, count, chosen_products(plan), wide, vector_length)
 
 
 def _print_struct(plan: Plan) -> str:
@@ -214,21 +270,35 @@ def _print_struct(plan: Plan) -> str:
         given[product.node] = Spelled(1, f"c[{staged + number}]")
         lines += [f"struct Product{number} {{", *product.lines, "};"]
     names = ", ".join(f"Product{number}" for number in range(len(products)))
-    return print_struct(plan.formula, given, [*lines, f"typedef ProductList<{names}> Products;"])
+    wide = find_wide_sum(plan)
+    more = [*lines, f"typedef ProductList<{names}> Products;", *(wide.lines if wide else ())]
+    return _unrolled(print_struct(evaluated(plan).formula, given, more))
+
+
+def _unrolled(struct: str) -> str:
+    """Short loops over components are unrolled where pairs are evaluated: registers have no addresses."""
+    stages, signature, pair = struct.partition("static void pair(")
+
+    def repeat(loop: re.Match[str]) -> str:
+        return f"SM_UNROLL {loop[0]}" if int(loop[1]) <= MOST_UNROLLED else loop[0]
+
+    return stages + signature + re.sub(r"for \(int k = 0; k < (\d+);", repeat, pair)
 
 
 def _definitions(plan: Plan, tiling: Tiling, count: int) -> list[str]:
+    wide = find_wide_sum(plan)
     values = {
         "REAL": plan.real.spelling,
         "REAL_BITS": 8 * plan.real.itemsize,
         "SM_VARIABLES": count,
         "SM_ROWS": tiling.rows,
         "SM_THREADS": tiling.threads,
-        "SM_BLOCKS": PRODUCT_BLOCKS if chosen_products(plan) else 1,
+        "SM_BLOCKS": WIDE_BLOCKS if wide else PRODUCT_BLOCKS if chosen_products(plan) else 1,
         "SM_MOST_COLUMNS": tiling.columns,
         "SM_TILE_COLUMNS": tiling.tile_columns,
         "SM_SHARED_BYTES": tiling.shared_bytes,
         "SM_STATE_BYTES": tiling.state_bytes,
+        **({"SM_CHUNK": wide.chunk} if wide else {}),
     }
     if plan.storage:
         values["SM_STORAGE_OF(variable)"] = f"({_spell_storage(plan)})"

@@ -8,7 +8,7 @@ import functools
 from dataclasses import dataclass
 
 from ..formulas.expressions import Axis, Call, Constant, Index, Node, Variable, topological
-from ..formulas.operations import Operation, vectors
+from ..formulas.operations import Operation, indexing, vectors
 from .planning import Plan
 from .printing import spell_number
 
@@ -58,30 +58,38 @@ def _product(node: Node, least_dim: int) -> Product | None:
     if max(argument.dim for argument in node.arguments) < least_dim:
         return None
     by_axes = {
-        argument.axes: _spell(argument) for argument in node.arguments
+        argument.axes: spell_component(argument) for argument in node.arguments
     }  # both operations are symmetric
     row, column = by_axes.get(Axis.I), by_axes.get(Axis.J)
     return Product(node, row, column) if row is not None and column is not None else None
 
 
 @functools.cache
-def _spell(node: Node) -> str | None:
-    """Component ``k`` of a vector that is computed component by component; None for any other."""
+def spell_component(node: Node, component: str = COMPONENT) -> str | None:
+    """One component of a vector that is computed component by component; None for any other."""
+    component = component if node.dim > 1 else "0"
     if isinstance(node, Constant):
         return spell_number(node.value)
     if isinstance(node, Index):
         return "read.index()"
     if isinstance(node, Variable):
-        component = COMPONENT if node.dim > 1 else "0"
-        is_parameter = node.axes is Axis.PARAMETER
-        return (
-            f"read.parameter({node.index}, {component})"
-            if is_parameter
-            else f"read({node.index}, {component})"
-        )
+        place = f"{node.index}, {component}"
+        return f"read.parameter({place})" if node.axes is Axis.PARAMETER else f"read({place})"
     assert isinstance(node, Call)
-    operation, arguments = node.operation, [_spell(argument) for argument in node.arguments]
+    operation = node.operation
     assert isinstance(operation, Operation)
+    if operation is indexing.extract:
+        return _spell_extracted(node, component)
+    arguments = [spell_component(argument, component) for argument in node.arguments]
     if not operation.is_componentwise or any(text is None for text in arguments):
         return None
     return f"({operation.component.format(*arguments, attributes=node.attributes)})"
+
+
+def _spell_extracted(node: Call, component: str) -> str | None:
+    """A component further on of a variable; the components of others do not all have the same text."""
+    (argument,), start = node.arguments, node.attributes[0]
+    if not isinstance(argument, Variable):
+        return None
+    place = f"{argument.index}, {start} + {component}"
+    return f"read.parameter({place})" if argument.axes is Axis.PARAMETER else f"read({place})"

@@ -91,15 +91,16 @@ def spill_bytes(function: Function) -> int:
     return sum(next((size for width, size in widths.items() if width in text), 4) for text in stores)
 
 
-def inner_loop(function: Function, pairs: float, least_work: int) -> InnerLoop:
+def inner_loop(function: Function, pairs: float, work_range: tuple[int, float]) -> InnerLoop:
     """The loop over the columns of a tile, or over the components of products: it computes most per instruction.
 
-    Candidates do ``least_work`` multiplications or additions, one per pair at least: columns that are left over have a
-    loop too.
+    The multiplications or additions of candidates are in ``work_range``, one per pair at least: columns that are left
+    over have a loop too.
     """
+    least, most = work_range
 
     def density(work: Work) -> float:
-        return work.arithmetic / work.length if work.arithmetic >= least_work else 0.0
+        return work.arithmetic / work.length if least <= work.arithmetic <= most else 0.0
 
     found = find_working_loop((function,), _kind, density)
     if found is None:

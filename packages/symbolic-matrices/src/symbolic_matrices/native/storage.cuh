@@ -40,6 +40,7 @@ struct Reader {
     SM_INLINE REAL operator()(int variable, int component) const {
         return load(variables[variable], variable, position * strides[variable] + component);
     }
+    SM_INLINE REAL parameter(int variable, int component) const { return load(variables[variable], variable, component); }
     SM_INLINE REAL index() const { return REAL(position); }
 };
 
