@@ -2,8 +2,9 @@
 
 Every reduction, and every way to cut a problem: rows shared by the registers of a thread, columns in intervals with a
 merge, block ranges, batches, grids that are too small, tiles of products, places of neighbours in registers and in
-local memory, halves, wide vectors. The threads run in ascending, descending and random order. Results are compared with the reference
-backend. Arguments: texts that the names of the cases begin with; --headers FOLDER for other headers than ours.
+local memory, halves, wide vectors. The threads run in ascending, descending and random order. Results are compared
+with the reference backend. Arguments: texts that the names of the cases begin with; --headers FOLDER for other headers
+than ours.
 """
 
 from __future__ import annotations
