@@ -130,6 +130,7 @@ def test_uninstall_leaves_the_real_library_alone(monkeypatch):
 # ---------------------------------------------------------------------- functions about the installation
 
 
+@pytest.mark.cpu_only  # other kernels are kept elsewhere
 def test_build_folder(pykeops, monkeypatch, tmp_path):
     monkeypatch.setenv("SYMBOLIC_MATRICES_CACHE", "elsewhere")
     assert pykeops.get_build_folder() == "elsewhere"
