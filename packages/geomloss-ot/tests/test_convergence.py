@@ -8,6 +8,10 @@ import torch
 
 from geomloss_ot import SamplesLoss, solve, solve_grid, solve_sample
 from geomloss_ot.acceleration import Acceleration
+from geomloss_ot.geometries import MatrixGeometry
+from geomloss_ot.measures import Measure
+from geomloss_ot.penalties import Partial
+from geomloss_ot.sinkhorn import Problem, Stopping, converge
 
 
 def _shapes(n=250):
@@ -108,3 +112,24 @@ def test_extrapolations_stay_where_the_dual_is_finite(seed, kind, strengths, lim
     result = solve(costs, a / a.sum(), 1.3 * b / b.sum(), **options)
     assert result.status == "converged"
     assert result.n_iter <= limit
+
+
+def test_straight_lines_are_no_trap():
+    """All potentials start at the price and drift by the same amount: 222 plain updates, or a cycle without end."""
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(size=8) + 0.1, rng.uniform(size=10) + 0.1
+    costs, a, b = MatrixGeometry(rng.uniform(size=(8, 10))), Measure(a / a.sum()), Measure(1.3 * b / b.sum())
+    problem = Problem(costs, a, b, (Partial(0.09534), Partial(0.09534)), 1e-3)
+    solution = converge(problem, np.full(10, 0.09534), Stopping(1e-4, 500), 0)
+    assert solution.status == "converged"
+    assert solution.n_iter <= 100
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_small_temperatures_converge(seed):
+    """Extrapolations that fail time after time start again from nothing."""
+    rng = np.random.default_rng(seed)
+    n, m = rng.integers(3, 12, 2)
+    costs, a, b = rng.uniform(size=(n, m)), rng.uniform(size=n) + 0.1, rng.uniform(size=m) + 0.1
+    result = solve(costs, a / a.sum(), b / b.sum(), reg=1e-4, tol=1e-4)
+    assert result.status == "converged"

@@ -182,7 +182,15 @@ def test_softmin_ignores_points_of_weight_zero():
 
 
 @pytest.mark.parametrize(
-    "bounds", [((0.9, 1.4), (0.3, 1.0)), ((0.2, 1.0), (0.6, 1.1)), ((0.7, 1.2), (0.7, 1.2))]
+    "bounds",
+    [
+        ((0.9, 1.4), (0.3, 1.0)),
+        ((0.2, 1.0), (0.6, 1.1)),
+        ((0.7, 1.2), (0.7, 1.2)),
+        ((1.0, 1.2), (0.5, 1.0)),  # hardly any room between the bounds of both sides
+        ((0.5, 0.91), (0.9, 1.4)),
+        ((0.3, 1.0), (1.0, 1.0)),
+    ],
 )
 def test_rounded_plans_have_the_marginals_that_they_claim(bounds):
     """Far from the solution: what is added to rows and to columns is one product measure, within the bounds."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 
 from symbolic_matrices.arrays import Array, ArrayLibrary, library_of
 
 MEMORY = 10
 _RIDGE = 1e-10
+_REACH = 20.0  # longest step, in units of the path that is remembered
 
 
 class Acceleration:
@@ -26,6 +28,8 @@ class Acceleration:
         self._residuals = library.full((*batch, MEMORY, size), 0.0, "float64", device)  # their changes
         self._images = library.full((*batch, MEMORY, size), 0.0, dtype, device)  # changes of map(state)
         self._gram = library.full((*batch, MEMORY, MEMORY), 0.0, "float64", device)
+        self._lengths = library.full((*batch, MEMORY), 0.0, dtype, device)  # of the changes of map(state)
+        self._still = float(library.namespace.finfo(weights.dtype).eps)
         self._changes = 0
         self._last: tuple[Array, Array] | None = None  # residual and image
 
@@ -43,7 +47,8 @@ class Acceleration:
         self._changes += 1
         change = wide - last[0]
         self._residuals[..., place, :] = change
-        self._images[..., place, :] = image - last[1]
+        self._images[..., place, :] = step = image - last[1]
+        self._lengths[..., place] = self._length(step)
         count = min(self._changes, MEMORY)
         pair = self._library.namespace.stack([change, wide], -1) * self._weights[..., None]
         products = self._residuals[..., :count, :] @ pair  # (..., K, 2)
@@ -51,18 +56,36 @@ class Acceleration:
         self._gram[..., place, :count] = products[..., 0]
         basis = _sums_up_to_now(count, place, self._library, self._library.device(state))
         gram = basis @ self._gram[..., :count, :count] @ basis.T
-        coefficients = self._solve(gram, basis @ products[..., 1:]) @ basis
+        smallest = self._still * (wide**2 * self._weights).sum(-1)[..., None]
+        coefficients = self._solve(gram, basis @ products[..., 1:], smallest) @ basis
         narrow = self._library.astype(coefficients, self._library.dtype_name(state))
-        return image - (narrow[..., None, :] @ self._images[..., :count, :])[..., 0, :]
+        further = -(narrow[..., None, :] @ self._images[..., :count, :])[..., 0, :]
+        return image + self._within_reach(further, self._lengths[..., :count].sum(-1))
 
-    def _solve(self, gram: Array, moments: Array) -> Array:
-        """The solution of a system (..., K, K) for (..., K, 1), scaled to a diagonal of one: (..., K)."""
+    def _solve(self, gram: Array, moments: Array, smallest: Array) -> Array:
+        """The solution of a system (..., K, K) for (..., K, 1), scaled to a diagonal of one: (..., K).
+
+        Where no residual has changed by its ``smallest`` square, up to rounding, quotients tell nothing: on a straight
+        line, go twice as far.
+        """
         xp = self._library.namespace
         diagonal = xp.einsum("...kk->...k", gram)
-        scales = xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
+        seen = diagonal > smallest
+        scales = xp.sqrt(xp.where(seen, diagonal, math.inf))
         ridge = _ridge(gram.shape[-1], self._library, self._library.device(gram))
         scaled = gram / (scales[..., :, None] * scales[..., None, :]) + ridge
-        return xp.linalg.solve(scaled, moments / scales[..., None])[..., 0] / scales
+        solution = xp.linalg.solve(scaled, moments / scales[..., None])[..., 0] / scales
+        twice = xp.zeros_like(solution)
+        twice[..., 0] = -1.0  # what changed since the oldest iteration
+        return xp.where(seen.any(-1)[..., None], solution, twice)
+
+    def _within_reach(self, step: Array, path: Array) -> Array:
+        xp = self._library.namespace
+        length = self._length(step)
+        return xp.clip(_REACH * path / xp.where(length > 0, length, 1.0), None, 1.0)[..., None] * step
+
+    def _length(self, step: Array) -> Array:
+        return self._library.namespace.amax(abs(step), -1)
 
 
 @functools.lru_cache(maxsize=256)

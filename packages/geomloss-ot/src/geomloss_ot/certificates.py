@@ -11,6 +11,8 @@ from .measures import Measure
 from .penalties import Penalty
 from .sinkhorn import Problem, Solution, row_marginal
 
+_SLACK = 100  # rounding errors of a sum of masses, in units of machine precision
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -23,8 +25,8 @@ class Certificate:
         mass is conserved), divided by the mass of the latter.
     duality_gap
         Primal value of a plan minus dual value: the optimal value lies in this interval above ours. Where mass is
-        conserved, the plan is first rounded to one with the right marginals, so that the bound is rigorous (Altschuler,
-        Weed and Rigollet, arXiv 1705.09634).
+        conserved, bounded or given, the plan is first rounded to one with the right marginals, so that the bound is
+        rigorous (Altschuler, Weed and Rigollet, arXiv 1705.09634).
     """
 
     marginal_error_a: Array
@@ -57,7 +59,7 @@ def certify(problem: Problem, solution: Solution) -> Certificate:
 
 
 def round_plan(problem: Problem, potentials: tuple[Array, Array], rows: Array) -> RoundedPlan:
-    """A plan close to that of some potentials, of row sums ``rows``, with marginals within the bounds of the penalties.
+    """A plan close to that of some potentials, of row sums ``rows``, whose marginals (and mass, if given) are allowed.
 
     Rows, then columns, are reduced to their largest mass; a product measure brings what is then missing.
     """
@@ -66,14 +68,55 @@ def round_plan(problem: Problem, potentials: tuple[Array, Array], rows: Array) -
     f = f + problem.epsilon * _log_reduction(bounds_a[1], source, rows)
     columns = row_marginal(problem.T, g, f)
     g = g + problem.epsilon * _log_reduction(bounds_b[1], target, columns)
-    rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
+    plan = _completable(problem, f, g)
+    f, g, rows, columns = plan.f, plan.g, plan.rows, plan.columns
     lacks = _lack(bounds_a[0], source, rows), _lack(bounds_b[0], target, columns)
     xp = library_of(f).namespace
     total = xp.maximum(lacks[0].sum(-1), lacks[1].sum(-1))[..., None]
+    if problem.given_mass is not None:
+        total = xp.clip(problem.given_mass.mass - rows.sum(-1)[..., None], 0.0, None)
     more_a = _filled(lacks[0], total, bounds_a[1], source, rows)
     more_b = _filled(lacks[1], total, bounds_b[1], target, columns)
     u, v = _quotient(more_a, source.weights), _quotient(more_b, target.weights * total)
     return RoundedPlan(f, g, (u, v), rows + more_a, columns + more_b)
+
+
+def _completable(problem: Problem, f: Array, g: Array) -> RoundedPlan:
+    """A part of the plan of f and g that leaves enough room: what columns lack must fit in the rows, and vice versa.
+
+    Where the bounds of both sides hardly overlap, what exceeds the lower bound of a column leaves it, in proportion.
+    """
+    (low_a, high_a), (low_b, high_b) = (penalty.ratio_bounds for penalty in problem.penalties)
+    rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
+    shrink = _log_shrink(low_b, problem.target, columns, _limit(problem, high_a, problem.source))
+    if bool((shrink < 0).any()):
+        g = g + problem.epsilon * shrink
+        rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
+    shrink = _log_shrink(low_a, problem.source, rows, _limit(problem, high_b, problem.target))
+    if bool((shrink < 0).any()):
+        f = f + problem.epsilon * shrink
+        rows, columns = row_marginal(problem, f, g), row_marginal(problem.T, g, f)
+    zeros = tuple(library_of(w).namespace.zeros_like(w) for w in (f, g))
+    return RoundedPlan(f, g, (zeros[0], zeros[1]), rows, columns)
+
+
+def _limit(problem: Problem, high: float, measure: Measure) -> Array:
+    """The largest mass that a plan may have, in view of one side."""
+    mass = measure.weights.sum(-1)
+    if problem.given_mass is not None:
+        return 0.0 * mass + problem.given_mass.mass
+    return high * mass
+
+
+def _log_shrink(low: float, target: Measure, marginal: Array, limit: Array) -> Array:
+    """Logarithm of what brings the mass of a marginal, once completed up to ``low`` times its target, below a limit."""
+    xp = library_of(marginal).namespace
+    excess = xp.clip(marginal - low * target.weights, 0.0, None)
+    completed = (excess + low * target.weights).sum(-1)
+    slack = _SLACK * float(xp.finfo(marginal.dtype).eps) * completed
+    too_much = xp.where(completed > limit + slack, completed - limit, 0.0)
+    share = xp.clip(_quotient(too_much, excess.sum(-1)), None, 1.0)[..., None]
+    return _log_ratio(marginal - share * excess, marginal)
 
 
 def _log_reduction(bound: float, target: Measure, marginal: Array) -> Array:
@@ -106,6 +149,7 @@ def _primal_value(problem: Problem, plan: RoundedPlan) -> Array:
         problem.source.integrate(inner)
         + _penalty(penalty_a, problem.source, plan.rows)
         + _penalty(penalty_b, problem.target, plan.columns)
+        - problem.unpaid
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -59,8 +59,15 @@ def dual_value(problem: Problem, f: Tensor, g: Tensor) -> Tensor:
     source, target = problem.source, problem.target
     penalty_a, penalty_b = problem.penalties
     gain = source.integrate(penalty_a.dual(f)) + target.integrate(penalty_b.dual(g))
+    if problem.given_mass is not None:
+        gain = gain - _price(f, g) * problem.left_behind
     plan_mass = source.integrate(_row_density(problem, f, g))
     return gain - problem.epsilon * (plan_mass - source.mass * target.mass)
+
+
+def _price(f: Tensor, g: Tensor) -> Tensor:
+    """The price of a given mass, where the potentials of the points that leave some behind are."""
+    return torch.maximum(f.amax(-1), g.amax(-1)).double()
 
 
 class _Value(torch.autograd.Function):
@@ -184,6 +191,8 @@ def _weight_gradients(problem: Problem, solution: Solution) -> list[Tensor]:
     for penalty, potential, ratio, other_mass in sides:
         mass = other_mass.to(ratio.dtype)[..., None]
         gradients.append(penalty.dual(potential) - problem.epsilon * (ratio - mass))
+    if problem.given_mass is not None:
+        gradients = [gradient - problem.given_mass.price for gradient in gradients]
     return [gradients[0] + gradients[1]] if problem.symmetric else gradients
 
 
@@ -210,8 +219,9 @@ def _implicit_gradient(
         problem = solved.problem.replace(live)
         source, target = problem.source, problem.target
         penalty_a, penalty_b = problem.penalties
-        gain = source.integrate(w_f * penalty_a.dual_slope(solution.f))
-        gain = gain + target.integrate(w_g * penalty_b.dual_slope(solution.g))
+        price = 0.0 if problem.given_mass is None else _price_slope(solution, (w_f, w_g))
+        gain = source.integrate((w_f - price) * penalty_a.dual_slope(solution.f))
+        gain = gain + target.integrate((w_g - price) * penalty_b.dual_slope(solution.g))
         rows = w_f * _row_density(problem, solution.f, solution.g)
         columns = _row_density(problem, solution.f, solution.g, w_g)
         return (gain - source.integrate(rows + columns)).sum()
@@ -231,8 +241,10 @@ def _solve_curvature(solved: Solved, gradients: tuple[Tensor, Tensor]) -> tuple[
     curvature = torch.cat([a * penalty_a.dual_curvature(f), b * penalty_b.dual_curvature(g)], -1)
     # Dividing by the square roots of the diagonal makes the system well scaled. Empty points leave it, and so do
     # those at a kink of their penalty, where potentials stay.
-    moves = (marginals > 0) & torch.isfinite(curvature)
-    curvature = torch.where(moves, curvature, 0.0)
+    at_kink = ~torch.isfinite(curvature)
+    tied = at_kink if problem.given_mass is not None else torch.zeros_like(at_kink)
+    moves = (marginals > 0) & (~at_kink | tied)
+    curvature = torch.where(at_kink, 0.0, curvature)
     inverse_root = torch.where(moves, marginals, torch.inf).rsqrt()
 
     def operator(z: Tensor) -> Tensor:
@@ -247,21 +259,34 @@ def _solve_curvature(solved: Solved, gradients: tuple[Tensor, Tensor]) -> tuple[
     free = ((curvature == 0) & (moves | (marginals == 0))).all(-1, keepdim=True)
     signs = torch.cat([torch.ones_like(f), -torch.ones_like(g)], -1)
     kernel = torch.where(free, signs * marginals.sqrt(), 0.0)
-    w = _conjugate_gradient(operator, right, kernel) * inverse_root
+    if problem.given_mass is None:
+        w = _conjugate_gradient(operator, right, _without(kernel)) * inverse_root
+    else:
+        w = (
+            _conjugate_gradient(operator, right, _together(torch.where(tied, marginals.sqrt(), 0.0)))
+            * inverse_root
+        )
     return w[..., :split], w[..., split:]
 
 
-def _conjugate_gradient(operator: Callable[[Tensor], Tensor], right: Tensor, kernel: Tensor) -> Tensor:
-    """Solve operator(z) = right, for a positive semi-definite operator per problem of the batch.
+Projection: TypeAlias = "Callable[[Tensor], Tensor]"
 
-    ``kernel`` is a vector that the operator sends to zero, or zero.
-    """
+
+def _without(kernel: Tensor) -> Projection:
+    """The projection on what is orthogonal to a vector, or the identity if it is zero."""
     squared_norm = (kernel * kernel).sum(-1, keepdim=True)
-    direction_of_kernel = torch.where(squared_norm > 0, kernel / squared_norm, 0.0)
+    direction = torch.where(squared_norm > 0, kernel / squared_norm, 0.0)
+    return lambda z: z - kernel * (direction * z).sum(-1, keepdim=True)
 
-    def project(z: Tensor) -> Tensor:
-        return z - kernel * (direction_of_kernel * z).sum(-1, keepdim=True)
 
+def _together(tied: Tensor) -> Projection:
+    """The projection on what is proportional to a vector, where the latter is positive."""
+    direction = tied / (tied * tied).sum(-1, keepdim=True)
+    return lambda z: torch.where(tied > 0, tied * (direction * z).sum(-1, keepdim=True), z)
+
+
+def _conjugate_gradient(operator: Callable[[Tensor], Tensor], right: Tensor, project: Projection) -> Tensor:
+    """Solve operator(z) = right for z in the image of ``project``, where the operator is positive definite."""
     right = project(right)
     tolerance = torch.finfo(right.dtype).eps ** 1.5 * (right * right).sum(-1, keepdim=True)
     z, residual = torch.zeros_like(right), right
@@ -285,6 +310,15 @@ def _row_density(problem: Problem, f: Tensor, g: Tensor, values: Tensor | None =
     """sum_j exp((f_i + g_j - C_ij) / epsilon) b_j v_j."""
     weights = problem.target.weights if values is None else problem.target.weights * values
     return problem.geometry.apply_plan(problem.epsilon, f, g, weights[..., None])[..., 0]
+
+
+def _price_slope(solution: Solution, w: tuple[Tensor, Tensor]) -> Tensor:
+    """How the price of a given mass moves: with the potentials that stand there, which move together."""
+    price = torch.maximum(solution.f.amax(-1, keepdim=True), solution.g.amax(-1, keepdim=True))
+    moves = [torch.where(h == price, w_h, 0.0) for h, w_h in zip((solution.f, solution.g), w, strict=True)]
+    largest = torch.cat(moves, -1)
+    index = largest.abs().argmax(-1, keepdim=True)  # points of no mass do not move
+    return largest.gather(-1, index)
 
 
 def _gradient_of(

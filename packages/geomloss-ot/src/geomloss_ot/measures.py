@@ -116,6 +116,19 @@ def check_compatible_masses(
     )
 
 
+def check_given_mass(mass: float, sides: tuple[Measure, Measure]) -> None:
+    """Raise a ValueError unless one pair of measures is given, both of at least this mass."""
+    if sides[0].weights.ndim > 1:
+        raise ValueError(
+            f"mass={mass!r} is for one problem, but a has shape {tuple(sides[0].weights.shape)}: loop over the batch."
+        )
+    smallest = min(float(library_of(side.weights).detach(side.weights).sum()) for side in sides)
+    if not mass <= (1 + MASS_TOLERANCE) * smallest:
+        raise ValueError(
+            f"mass={mass!r}: expected at most {smallest:.6g}, the mass of the smallest of both measures."
+        )
+
+
 def uniform_weights(points: Array) -> Array:
     """Weights 1 / N for each of the N points."""
     xp = library_of(points).namespace

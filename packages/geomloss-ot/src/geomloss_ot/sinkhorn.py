@@ -22,6 +22,9 @@ _ROUNDING = 0.25
 # Updates at each temperature of a coarser problem, at most. They count as one, in view of what they cost.
 _COARSE_ITERATIONS = 100
 
+# How many extrapolations may fail before they start again from nothing.
+_RETREATS = 5
+
 # Near the solution, the dual objective is flat up to this relative difference, and tells nothing.
 _FLAT = 1e-8
 
@@ -29,12 +32,19 @@ _FLAT = 1e-8
 _PATIENCE = 4
 
 
+class GivenMass(NamedTuple):
+    """The mass that a plan must have, and the price, for leaving a unit of mass on one side, that makes it so."""
+
+    mass: float
+    price: float
+
+
 @dataclass(frozen=True)
 class Problem:
     """Entropic transport from ``source`` to ``target``.
 
     min_P <P, C> + epsilon KL(P | a b^T) + penalty_a(P 1 | a) + penalty_b(P^T 1 | b). A ``symmetric`` problem has the
-    same measure on both sides, and one potential.
+    same measure on both sides, and one potential. If ``given_mass`` is, both penalties are ``Partial`` with its price.
     """
 
     geometry: Geometry
@@ -43,6 +53,7 @@ class Problem:
     penalties: tuple[Penalty, Penalty]
     epsilon: float
     symmetric: bool = False
+    given_mass: GivenMass | None = None
 
     @property
     def T(self) -> Problem:
@@ -55,6 +66,19 @@ class Problem:
             target=self.source,
             penalties=(penalty_b, penalty_a),
         )
+
+    @property
+    def unpaid(self) -> Array | float:
+        """What the penalties add to the value of a plan of the given mass, and is no part of the problem."""
+        if self.given_mass is None:
+            return 0.0
+        return self.given_mass.price * self.left_behind
+
+    @property
+    def left_behind(self) -> Array:
+        """What a plan of the given mass leaves on both sides."""
+        assert self.given_mass is not None
+        return self.source.mass + self.target.mass - 2 * self.given_mass.mass
 
     @property
     def conserves_mass(self) -> bool:
@@ -146,6 +170,7 @@ class _Ascent(NamedTuple):
     value: Array  # (...): the highest dual objective
     image: Array  # (..., M): the Sinkhorn update of the state that reached it
     acceleration: Acceleration
+    retreats: int = 0  # how many times the objective has been lower since it last rose
 
 
 def sinkhorn(
@@ -280,10 +305,17 @@ def _next_state(
     if ascent is None:
         ascent = _Ascent(value, image, Acceleration(problem.target.weights))
     higher = value >= ascent.value - problem.epsilon * floor - _FLAT * abs(ascent.value)
+    rises = bool((value > ascent.value + _FLAT * abs(ascent.value)).any())
+    retreats = 0 if rises else ascent.retreats
     if not bool(higher.all()):
         ascent.acceleration.forget()
+        retreats += 1
     value, image = xp.where(higher, value, ascent.value), xp.where(higher[..., None], image, ascent.image)
-    ascent = ascent._replace(value=value, image=image)
+    ascent = ascent._replace(value=value, image=image, retreats=retreats)
+    if retreats > _RETREATS:
+        # Extrapolations lead nowhere: take the update of the best state, and start again.
+        ascent.acceleration.forget()
+        return image, ascent._replace(retreats=0)
     bold = ascent.acceleration.extrapolate(state, move)
     # Extrapolations go anywhere: where the domain of the dual holds them in place, take the Sinkhorn update.
     bold = problem.penalties[1].project(bold)

@@ -11,6 +11,7 @@ from symbolic_matrices.arrays import Array, library_of
 from .arguments import (
     check_choice,
     check_clouds,
+    check_positive,
     grid_geometries,
     point_geometries,
     read_grid,
@@ -21,9 +22,11 @@ from .arguments import (
 )
 from .costs import find_cost
 from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
+from .fixed_mass import solve_given_mass
 from .geometries import Geometry, MatrixGeometry
-from .measures import check_compatible_masses, check_points, check_same_kind, middle
+from .measures import check_compatible_masses, check_given_mass, check_points, check_same_kind, middle
 from .multiscale import Multiscale, solve_multiscale
+from .penalties import Balanced
 from .results import OTResult
 from .sinkhorn import Problem, Progress, Stopping
 
@@ -41,6 +44,7 @@ def solve_sample(
     unbalanced: Unbalanced = None,
     *,
     unbalanced_type: str = "kl",
+    mass: float | None = None,
     blur: float | None = None,
     reach: float | tuple[float | None, float | None] | None = None,
     debias: bool = False,
@@ -80,6 +84,9 @@ def solve_sample(
         - ``"tv"``: rho sum |p - a|: what would travel at a cost above the sum of both strengths stays;
         - ``"partial"``: rho (mass of a - mass of p), with p at most a: the same, but no mass is created;
         - ``"range"``: p lies between low and high times a, with ``unbalanced=(low, high)`` or a pair of such pairs.
+    mass
+        Mass of the plan, whose marginals are then at most a and b: partial transport, with ``unbalanced=None`` and
+        without batches. What stays behind is what would be the most expensive to move.
     blur, reach
         The same as distances: epsilon = 2 blur^2 and rho = 2 reach^2 (blur and reach for distances).
         Give ``reg`` or ``blur``, not both.
@@ -118,7 +125,8 @@ def solve_sample(
     Notes
     -----
     Sources: Feydy et al., *Interpolating between optimal transport and MMD using Sinkhorn divergences* (2019);
-    Sejourne et al., *Sinkhorn divergences for unbalanced optimal transport*, arXiv 1910.12958.
+    Sejourne et al., *Sinkhorn divergences for unbalanced optimal transport*, arXiv 1910.12958; for partial transport,
+    Caffarelli and McCann, *Free boundaries in optimal transport and Monge-Ampere obstacle problems* (2010).
 
     Examples
     --------
@@ -140,12 +148,15 @@ def solve_sample(
     geometries = point_geometries(X_a, X_b, cost, centre, lazy=lazy, debias=debias)
     problem = Problem(geometries[0], source, target, sides, epsilon)
     check_choice("backend", backend, ("online", "multiscale"))
-    method = partial(solve_multiscale, settings=Multiscale(width=0.0)) if backend == "multiscale" else None
-    if method is not None and (not lazy or X_a.ndim > 2 or not cost.translation_invariant):
-        raise ValueError(
-            f"backend='multiscale' serves one pair of clouds, lazy=True and the costs sqeuclidean, euclidean and "
-            f"cityblock, but X_a has shape {tuple(X_a.shape)}, lazy={lazy} and metric={metric!r}: choose 'online'."
-        )
+    method = _method(problem, mass, geometries[1:])
+    if backend == "multiscale":
+        if not lazy or X_a.ndim > 2 or not cost.translation_invariant or mass is not None:
+            raise ValueError(
+                f"backend='multiscale' serves one pair of clouds, lazy=True, mass=None and the costs sqeuclidean, "
+                f"euclidean and cityblock, but X_a has shape {tuple(X_a.shape)}, lazy={lazy}, mass={mass!r} and "
+                f"metric={metric!r}: choose 'online'."
+            )
+        method = partial(solve_multiscale, settings=Multiscale(width=0.0))
     divergence = _solve(problem, geometries[1:], read_stopping(X_a, tol, max_iter, callback), method)
     return OTResult(divergence, centre)
 
@@ -158,6 +169,7 @@ def solve(
     unbalanced: Unbalanced = None,
     *,
     unbalanced_type: str = "kl",
+    mass: float | None = None,
     C_aa: Array | None = None,
     C_bb: Array | None = None,
     max_iter: int = 1000,
@@ -190,7 +202,8 @@ def solve(
     source, target = read_measures((C, swapped), (a, b))
     self_geometries = _self_matrices(C, C_aa, C_bb)
     problem = Problem(MatrixGeometry(C), source, target, sides, epsilon)
-    return OTResult(_solve(problem, self_geometries, read_stopping(C, tol, max_iter, callback)))
+    stopping = read_stopping(C, tol, max_iter, callback)
+    return OTResult(_solve(problem, self_geometries, stopping, _method(problem, mass, self_geometries)))
 
 
 def solve_grid(
@@ -201,6 +214,7 @@ def solve_grid(
     unbalanced: Unbalanced = None,
     *,
     unbalanced_type: str = "kl",
+    mass: float | None = None,
     axes: Sequence[tuple[float, float]] | None = None,
     blur: float | None = None,
     reach: float | tuple[float | None, float | None] | None = None,
@@ -225,7 +239,7 @@ def solve_grid(
     axes
         Bounds (low, high) of the domain along each axis of the grid, which the pixels of both images fill. Default:
         (0, 1) along each axis, without batches.
-    reg, unbalanced, unbalanced_type, blur, reach, debias, max_iter, tol, callback
+    reg, unbalanced, unbalanced_type, mass, blur, reach, debias, max_iter, tol, callback
         As for :func:`solve_sample`. The size of a pixel is a sensible ``blur``.
 
     Returns
@@ -260,7 +274,8 @@ def solve_grid(
     sides = read_penalties(unbalanced, reach, unbalanced_type, cost)
     geometries = grid_geometries((source, target), (x, y), cost, debias=debias)
     problem = Problem(geometries[0], source, target, sides, epsilon)
-    divergence = _solve(problem, geometries[1:], read_stopping(a, tol, max_iter, callback))
+    stopping = read_stopping(a, tol, max_iter, callback)
+    divergence = _solve(problem, geometries[1:], stopping, _method(problem, mass, geometries[1:]))
     return OTResult(divergence, grids=(size_a, size_b))
 
 
@@ -268,15 +283,27 @@ def _solve(
     problem: Problem,
     self_geometries: tuple[Geometry, ...],
     stopping: Stopping,
-    method: Callable[..., Divergence] | None = None,
+    method: Callable[..., Divergence],
 ) -> Divergence:
-    bounds = problem.penalties[0].ratio_bounds, problem.penalties[1].ratio_bounds
-    check_compatible_masses((problem.source, problem.target), bounds)
     pair = (self_geometries[0], self_geometries[1]) if self_geometries else None
-    method = method or partial(solve_divergence, annealing=Annealing())
     divergence = method(problem, pair, stopping=stopping)
     warn_if_stopped_early(divergence, stopping, stacklevel=3)
     return divergence
+
+
+def _method(
+    problem: Problem, mass: float | None, self_geometries: tuple[Geometry, ...]
+) -> Callable[..., Divergence]:
+    """How to solve: a function of the problem, of the two geometries of debiasing or None, and of ``stopping``."""
+    if mass is None:
+        bounds = problem.penalties[0].ratio_bounds, problem.penalties[1].ratio_bounds
+        check_compatible_masses((problem.source, problem.target), bounds)
+        return partial(solve_divergence, annealing=Annealing())
+    check_positive("mass", mass)
+    check_given_mass(mass, (problem.source, problem.target))
+    if self_geometries or problem.penalties != (Balanced(), Balanced()):
+        raise ValueError(f"mass={mass!r} is the mass of a plan: expected unbalanced=None and no debiasing.")
+    return lambda problem, _, stopping: solve_given_mass(problem, float(mass), stopping)
 
 
 def _self_matrices(C: Array, C_aa: Array | None, C_bb: Array | None) -> tuple[Geometry, ...]:
