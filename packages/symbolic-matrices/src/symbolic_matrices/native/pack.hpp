@@ -15,7 +15,7 @@ template <int N>
 struct Pack {
     Vec part[N];
 
-    SM_INLINE Pack() : part{} {}
+    Pack() = default;  // V() is 0; a variable without a value costs nothing
     SM_INLINE Pack(REAL value) : Pack(of(splat(value))) {}
     SM_INLINE static Pack of(Vec value) {
         Pack result;
