@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from geomloss_ot import ImagesBarycenter, barycenter, barycenter_grid, barycenter_sample, solve_grid
+from geomloss_ot import (
+    ImagesBarycenter,
+    barycenter,
+    barycenter_grid,
+    barycenter_sample,
+    solve_grid,
+    solve_sample,
+)
 
 LINE = (np.arange(80) + 0.5) / 80
 
@@ -142,6 +149,7 @@ def test_free_support_agrees_with_pot():
         (lambda b: barycenter(b * [[1.0], [2.0]], np.ones((3, 80)), reg=1.0), "equal masses"),
         (lambda b: barycenter_grid(b, np.ones(3), blur=1.0), r"weights has shape \(3,\): expected \(2,\)"),
         (lambda b: barycenter_grid(b[0], blur=1.0), "K images|a signal"),
+        (lambda b: barycenter_grid(b, blur=0.1, reach=1.0), "are not debiased"),
         (lambda b: barycenter_grid(b), "exactly one temperature"),
         (lambda b: barycenter_sample([b], b, metric="euclidean", blur=1.0), "only 'sqeuclidean'"),
         (lambda b: barycenter_sample([b], b, [], blur=1.0), "expected as many"),
@@ -156,3 +164,63 @@ def test_refused(call, message):
 def test_stopping_early_warns():
     with pytest.warns(UserWarning, match="max_iter=5"):
         barycenter_grid(_bumps(), blur=0.01, max_iter=5)
+
+
+@pytest.mark.parametrize("strength", [0.02, 0.5])
+def test_unbalanced_fixed_support_agrees_with_pot(strength):
+    ot = pytest.importorskip("ot")
+    costs, shares = (LINE[::4, None] - LINE[::4]) ** 2, np.array([0.3, 0.7])
+    bumps = _bumps()[:, ::4] * [[4.0], [7.0]]
+    expected = ot.unbalanced.barycenter_unbalanced(
+        bumps.T, costs, 0.01, strength, weights=shares, numItermax=50_000, stopThr=1e-13
+    )
+    options = {"weights": shares, "reg": 0.01, "unbalanced": strength, "tol": 1e-8}
+    ours = barycenter(bumps, costs, **options)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(barycenter_grid(bumps, debias=False, **options), ours, rtol=1e-5, atol=1e-9)
+    single = barycenter_grid(
+        torch.from_numpy(bumps).float(),
+        torch.from_numpy(shares).float(),
+        reg=0.01,
+        reach=(strength / 2) ** 0.5,
+        debias=False,
+    )
+    np.testing.assert_allclose(single.numpy(), ours, rtol=1e-2, atol=1e-5)
+
+
+def test_strong_penalties_tend_to_balanced_barycentres():
+    costs = (LINE[::4, None] - LINE[::4]) ** 2
+    bumps = _bumps()[:, ::4] / _bumps()[:, ::4].sum(1, keepdims=True)
+    strong = barycenter(bumps, costs, reg=0.02, unbalanced=20.0, tol=1e-4)
+    np.testing.assert_allclose(strong, barycenter(bumps, costs, reg=0.02, tol=1e-5), rtol=1e-2, atol=1e-5)
+
+
+def test_gradient_of_unbalanced_barycentres():
+    bumps = torch.from_numpy(3 * _bumps()[:, ::4])
+    options = {"blur": 0.1, "reach": 0.2, "debias": False, "tol": 1e-10, "backward_iterations": 30}
+
+    def mean(scores, scale):
+        return barycenter_grid(bumps * scale[:, None], scores.softmax(0), **options).square().sum()
+
+    leaves = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in ([0.2, -0.3], [1.0, 1.5]))
+    assert gradcheck(mean, tuple(leaves), atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "debias"), [("kl", True), ("kl", False), ("partial", True)])
+def test_unbalanced_free_support_is_a_critical_point(kind, debias):
+    """The gradient of the mean divergence, by another way, vanishes; an outlier that is far away pulls nothing."""
+    rng = np.random.default_rng(2)
+    clouds = [rng.normal(size=(15, 2)), np.concatenate([rng.normal(size=(10, 2)) + 2, [[40.0, 0.0]]])]
+    shares, options = np.array([0.4, 0.6]), {"reg": 0.5, "unbalanced": 8.0, "unbalanced_type": kind}
+    options |= {"debias": debias, "tol": 1e-8}
+    mean = barycenter_sample(
+        clouds, rng.normal(size=(8, 2)) + 1, weights=shares, n_steps=150, move=1e-6, **options
+    )
+    assert np.abs(mean).max() < 6
+    x = torch.from_numpy(mean).requires_grad_()
+    energy = sum(
+        share * solve_sample(x, torch.from_numpy(cloud), **options).value
+        for share, cloud in zip(shares, clouds, strict=True)
+    )
+    (gradient,) = torch.autograd.grad(energy, x)
+    assert gradient.abs().max() < 1e-4 * (x.detach() @ x.detach().T).abs().max()

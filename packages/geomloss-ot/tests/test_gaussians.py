@@ -14,6 +14,7 @@ from geomloss_ot import (
     bures_wasserstein_mapping,
     fisher_rao_distance,
     fisher_rao_geodesic,
+    gaussian_mixture_barycenter,
     gaussian_mixture_distance,
     gaussian_mixture_geodesic,
     gaussian_mixture_plan,
@@ -196,3 +197,62 @@ def test_refused(change, message):
         fisher_rao_distance(np.zeros(1), np.zeros(1), np.zeros(1), np.ones(1))
     with pytest.raises(ValueError, match="equal masses"):
         gaussian_mixture_plan(*_mixtures()[:4], np.ones(3), np.ones(4))
+
+
+def _energy(mixture, others, shares):
+    return sum(
+        share
+        * float(gaussian_mixture_distance(mixture.means, m, mixture.covariances, C, mixture.weights, w)) ** 2
+        for share, (m, C, w) in zip(shares, others, strict=True)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_barycentre_of_two_mixtures_is_on_their_geodesic(dtype):
+    m_a, m_b, C_a, C_b, w_a, w_b = (values.astype(dtype) for values in _mixtures())
+    mean = gaussian_mixture_barycenter([m_a, m_b], [C_a, C_b], [w_a, w_b], np.array([0.75, 0.25], dtype))
+    expected = gaussian_mixture_geodesic(m_a, m_b, C_a, C_b, w_a, w_b, t=0.25)
+    assert mean.means.dtype == dtype
+    for actual, wanted in zip(mean, expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=1e-3 if dtype is np.float32 else 1e-7)
+
+
+def test_barycentre_of_three_mixtures_is_the_best():
+    """Its energy is that of the multi-marginal problem, below that of mixtures nearby; PyTorch agrees."""
+    m, C = _gaussians(7, dim=2, seed=2)
+    parts = (slice(0, 2), slice(2, 4), slice(4, 7))
+    w = [np.array([0.3, 0.7]), np.array([0.5, 0.5]), np.array([0.2, 0.5, 0.3])]
+    shares = np.array([0.5, 0.2, 0.3])
+    arguments = [m[part] for part in parts], [C[part] for part in parts], w
+    best = gaussian_mixture_barycenter(*arguments, shares)
+    assert len(best.weights) <= 7 - 3 + 1
+    others = list(zip(*arguments, strict=True))
+    lowest, rng = _energy(best, others, shares), np.random.default_rng(0)
+    for _ in range(5):
+        moved = best._replace(means=best.means + 0.1 * rng.normal(size=best.means.shape))
+        assert _energy(moved, others, shares) > lowest
+        wider = best._replace(covariances=best.covariances * rng.uniform(0.7, 1.3))
+        assert _energy(wider, others, shares) > lowest
+    tensors = [[torch.from_numpy(values) for values in group] for group in arguments]
+    found = gaussian_mixture_barycenter(*tensors, torch.from_numpy(shares))
+    np.testing.assert_allclose(found.covariances.numpy(), best.covariances, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, C: gaussian_mixture_barycenter([m], [C, C]), "expected as many"),
+        (lambda m, C: gaussian_mixture_barycenter([m] * 20, [C] * 20), "at most 20000"),
+        (
+            lambda m, C: gaussian_mixture_barycenter([m, m], [C, C], [np.ones(2), np.ones(2) / 2]),
+            "equal masses",
+        ),
+        (
+            lambda m, C: gaussian_mixture_barycenter([m, m], [C, C], weights=np.ones(3)),
+            r"weights has shape \(3,\)",
+        ),
+    ],
+)
+def test_mixture_barycentres_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(*_gaussians(2))

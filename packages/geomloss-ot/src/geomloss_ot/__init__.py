@@ -17,7 +17,12 @@ from .gaussians import (
     fisher_rao_distance,
     fisher_rao_geodesic,
 )
-from .mixtures import gaussian_mixture_distance, gaussian_mixture_geodesic, gaussian_mixture_plan
+from .mixtures import (
+    gaussian_mixture_barycenter,
+    gaussian_mixture_distance,
+    gaussian_mixture_geodesic,
+    gaussian_mixture_plan,
+)
 from .results import OTResult
 from .sinkhorn import Progress
 from .sliced import max_sliced_wasserstein_distance, sliced_wasserstein_distance, wasserstein_1d
@@ -45,6 +50,7 @@ __all__ = [
     "bures_wasserstein_mapping",
     "fisher_rao_distance",
     "fisher_rao_geodesic",
+    "gaussian_mixture_barycenter",
     "gaussian_mixture_distance",
     "gaussian_mixture_geodesic",
     "gaussian_mixture_plan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from .annealing import epsilon_schedule
 from .arguments import (
     grid_geometries,
     read_grid,
+    read_penalties,
     read_stopping,
     read_temperature,
 )
-from .costs import find_cost
+from .costs import Cost, find_cost
 from .geometries import Geometry, MatrixGeometry
 from .measures import Measure, check_compatible_masses, check_points, check_same_kind, check_weights
+from .penalties import KullbackLeibler
 from .sinkhorn import Stopping
 
 _CONSERVED = ((1.0, 1.0), (1.0, 1.0))
@@ -51,12 +54,15 @@ def fixed_support_barycenter(
     epsilon: float,
     stopping: Stopping,
     backward_iterations: int = 0,
+    strength: float = math.inf,
 ) -> Array:
     """Weights (..., N) of the barycentre: iterative Bregman projections, annealed, in the logarithmic domain.
 
     ``self_geometry`` is the cost of the support against itself, for debiased barycentres. The last
-    ``backward_iterations`` belong to the graph of PyTorch's tensors. Sources: Benamou et al., *Iterative Bregman
-    projections for regularized transportation problems* (2015); Janati et al., *Debiased Sinkhorn barycenters* (2020).
+    ``backward_iterations`` belong to the graph of PyTorch's tensors. Marginals cost ``strength`` times their
+    Kullback-Leibler divergence. Sources: Benamou et al., *Iterative Bregman projections for regularized transportation
+    problems* (2015); Janati et al., *Debiased Sinkhorn barycenters* (2020); Chizat et al., *Scaling algorithms for
+    unbalanced optimal transport problems*, arXiv 1607.05816.
     """
     fixed = tuple(Leg(leg.geometry, *map(_detach, leg[1:])) for leg in legs)
     start = max(leg.geometry.cost_bound for leg in legs)
@@ -64,9 +70,9 @@ def fixed_support_barycenter(
     schedule = epsilon_schedule(start, epsilon, _SCALING**power)[: stopping.max_iter]
     state = _first_state(fixed)
     for temperature in schedule[:-1]:
-        state = _sweep(fixed, self_geometry, temperature, state)
+        state = _sweep(fixed, self_geometry, (temperature, strength), state)
     for _ in range(len(schedule) - 1, stopping.max_iter):
-        state = _sweep(fixed, self_geometry, epsilon, state)
+        state = _sweep(fixed, self_geometry, (epsilon, strength), state)
         if state.error <= stopping.tol:
             break
     else:
@@ -76,7 +82,7 @@ def fixed_support_barycenter(
             stacklevel=3,
         )
     for _ in range(backward_iterations):
-        state = _sweep(tuple(legs), self_geometry, epsilon, state)
+        state = _sweep(tuple(legs), self_geometry, (epsilon, strength), state)
     return library_of(state.log_barycenter).namespace.exp(state.log_barycenter)
 
 
@@ -86,32 +92,47 @@ def _first_state(legs: tuple[Leg, ...]) -> _State:
     return _State((zeros,) * len(legs), zeros, zeros, float("inf"))
 
 
-def _sweep(legs: tuple[Leg, ...], self_geometry: Geometry | None, epsilon: float, state: _State) -> _State:
+def _sweep(
+    legs: tuple[Leg, ...], self_geometry: Geometry | None, scales: tuple[float, float], state: _State
+) -> _State:
     """One projection on each constraint: the given measures, then a common marginal on the support."""
-    library = library_of(state.debiasing)
-    xp = library.namespace
+    library, (epsilon, strength) = library_of(state.debiasing), scales
+    xp, damping = library.namespace, 1 / (1 + epsilon / strength)
     softmins = []
     for leg, potential in zip(legs, state.potentials, strict=True):
         given = leg.log_weights + leg.geometry.T.softmin(epsilon, potential / epsilon) / epsilon
-        softmins.append(leg.geometry.softmin(epsilon, given))
-    mean = sum(leg.share * softmin for leg, softmin in zip(legs, softmins, strict=True))
-    log_barycenter = (state.debiasing - mean) / epsilon
-    log_barycenter = log_barycenter - _excess(log_barycenter, legs[0])
+        softmins.append(leg.geometry.softmin(epsilon, damping * given))
+    log_barycenter = (state.debiasing - _mean(legs, softmins, epsilon + strength)) / epsilon
+    if strength == math.inf:
+        log_barycenter = log_barycenter - _excess(log_barycenter, legs[0])
     barycenter = xp.exp(log_barycenter)
-    marginals = xp.stack(
-        [
-            xp.exp(xp.clip((f - s) / epsilon, None, _LARGEST))
-            for f, s in zip(state.potentials, softmins, strict=True)
-        ]
+    potentials = tuple(damping * (epsilon * log_barycenter + softmin) for softmin in softmins)
+    marginals, wanted = (
+        xp.stack(
+            [xp.exp(xp.clip((f - s) / epsilon, None, _LARGEST)) for f, s in zip(these, softmins, strict=True)]
+        )
+        for these in (state.potentials, potentials)
     )
-    error = float(library.detach(abs(marginals - barycenter).sum(-1) / barycenter.sum(-1)).max())
+    error = float(library.detach(abs(marginals - wanted).sum(-1) / barycenter.sum(-1)).max())
     debiasing = state.debiasing
     if self_geometry is not None:
         # d = sqrt(d a / (K d)), whose fixed point is d K d = a: the potential of the barycentre against itself.
         smooth = self_geometry.softmin(epsilon, debiasing / epsilon)
         debiasing = (debiasing + epsilon * log_barycenter + smooth) / 2
-    potentials = tuple(epsilon * log_barycenter + softmin for softmin in softmins)
     return _State(potentials, debiasing, log_barycenter, error)
+
+
+def _mean(legs: tuple[Leg, ...], softmins: list[Array], scale: float) -> Array:
+    """What best agrees with the softmins: their mean, or, in units of ``scale`` if it is finite, their soft minimum."""
+    if scale == math.inf:
+        total: Array = sum(leg.share * softmin for leg, softmin in zip(legs, softmins, strict=True))
+        return total
+    xp = library_of(softmins[0]).namespace
+    exponents = xp.stack(
+        [_log(leg.share) - softmin / scale for leg, softmin in zip(legs, softmins, strict=True)]
+    )
+    largest = library_of(exponents).detach(xp.amax(exponents, 0))
+    return -scale * (largest + xp.log(xp.exp(exponents - largest).sum(0)))
 
 
 def _excess(log_weights: Array, leg: Leg) -> Array:
@@ -129,6 +150,7 @@ def barycenter(
     C: Array,
     weights: Array | None = None,
     reg: float | None = None,
+    unbalanced: float | None = None,
     *,
     C_aa: Array | None = None,
     max_iter: int = 2000,
@@ -150,6 +172,9 @@ def barycenter(
         w_k, (K,), normalised by their sum. Default: 1/K.
     reg
         epsilon, in the units of the cost: the entropy is relative to the counting measure.
+    unbalanced
+        Strength of KL penalties on both marginals of all plans, in the units of the cost. None: mass is conserved, and
+        the measures have equal masses. Not for debiased barycentres.
     C_aa
         Costs (N, N) between the points of the barycentre, for a debiased one, that entropy does not blur.
     max_iter
@@ -194,10 +219,10 @@ def barycenter(
         self_geometry = MatrixGeometry(C_aa)
     shares = normalised_shares(weights, b[:, :1], (b.shape[0],))
     check_weights("b", b, tuple(b.shape), b)
-    legs = _legs(MatrixGeometry(C), [b[k] for k in range(b.shape[0])], shares)
-    return fixed_support_barycenter(
-        legs, self_geometry, read_temperature(reg, None, None), read_stopping(b, tol, max_iter, None)
-    )
+    strength = _strength(unbalanced, None, None, debias=C_aa is not None)
+    legs = _legs(MatrixGeometry(C), [b[k] for k in range(b.shape[0])], shares, strength)
+    epsilon, stopping = read_temperature(reg, None, None), read_stopping(b, tol, max_iter, None)
+    return fixed_support_barycenter(legs, self_geometry, epsilon, stopping, strength=strength)
 
 
 def barycenter_grid(
@@ -205,8 +230,10 @@ def barycenter_grid(
     weights: Array | None = None,
     metric: str = "sqeuclidean",
     reg: float | None = None,
+    unbalanced: float | None = None,
     *,
     blur: float | None = None,
+    reach: float | None = None,
     axes: Sequence[tuple[float, float]] | None = None,
     debias: bool = True,
     backward_iterations: int = 5,
@@ -224,6 +251,9 @@ def barycenter_grid(
         Their weights in the mean, (K,) or (..., K), normalised by their sums. Default: 1/K.
     metric, reg, blur, axes
         As for :func:`solve_grid`. The size of a pixel is a sensible ``blur``.
+    unbalanced, reach
+        Strength of KL penalties, as for :func:`barycenter`, or the same as a distance: 2 reach^2 (reach for
+        distances). Images may then have different masses. With ``debias=False`` only.
     debias
         Whether to minimise Sinkhorn divergences, whose barycentres are sharp, instead of entropic costs.
     backward_iterations
@@ -267,7 +297,8 @@ def barycenter_grid(
     shares = normalised_shares(weights, flat[..., :1], tuple(flat.shape[:-1]))
     side = Measure(flat[..., 0, :])
     geometry = grid_geometries((side, side), (coordinates, coordinates), cost, debias=False)[0]
-    legs = _legs(geometry, [flat[..., k, :] for k in range(flat.shape[-2])], shares)
+    strength = _strength(unbalanced, reach, cost, debias=debias)
+    legs = _legs(geometry, [flat[..., k, :] for k in range(flat.shape[-2])], shares, strength)
     graph = any(library_of(t).needs_gradient(t) for t in (flat, shares))
     mean = fixed_support_barycenter(
         legs,
@@ -275,12 +306,26 @@ def barycenter_grid(
         epsilon,
         read_stopping(flat, tol, max_iter, None),
         backward_iterations if graph else 0,
+        strength,
     )
     return mean.reshape(*mean.shape[:-1], *sizes)
 
 
-def _legs(geometry: Geometry, measures: list[Array], shares: Array) -> list[Leg]:
-    for measure in measures[1:]:
+def _strength(unbalanced: float | None, reach: float | None, cost: Cost | None, *, debias: bool) -> float:
+    """Strength of the penalties on marginals, infinite where mass is conserved."""
+    penalty = read_penalties(unbalanced, reach, "kl", cost)[0]
+    if not isinstance(penalty, KullbackLeibler):
+        return math.inf
+    if debias:
+        raise ValueError(
+            f"unbalanced={unbalanced!r}, reach={reach!r}: barycentres of measures whose mass is not conserved are not "
+            "debiased. Give debias=False (no C_aa), or see barycenter_sample."
+        )
+    return penalty.strength
+
+
+def _legs(geometry: Geometry, measures: list[Array], shares: Array, strength: float) -> list[Leg]:
+    for measure in measures[1:] if strength == math.inf else ():
         check_compatible_masses((Measure(measures[0]), Measure(measure)), _CONSERVED)
     return [Leg(geometry, _log(measure), shares[..., k, None]) for k, measure in enumerate(measures)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from symbolic_matrices.arrays import Array, library_of
 
@@ -11,17 +12,16 @@ from .arguments import (
     check_positive,
     point_geometries,
     read_measures,
+    read_penalties,
     read_stopping,
     read_temperature,
 )
 from .barycenters import normalised_shares
 from .costs import Cost, find_cost
-from .divergences import Annealing, solve_divergence
+from .divergences import Annealing, solve_divergence, warn_if_stopped_early
 from .measures import Measure, check_compatible_masses, middle
-from .penalties import Balanced
+from .penalties import Penalty
 from .sinkhorn import Problem, Solution, Stopping
-
-_CONSERVED = ((1.0, 1.0), (1.0, 1.0))
 
 
 def barycenter_sample(
@@ -32,8 +32,11 @@ def barycenter_sample(
     weights: Array | None = None,
     metric: str = "sqeuclidean",
     reg: float | None = None,
+    unbalanced: Any = None,
     *,
+    unbalanced_type: str = "kl",
     blur: float | None = None,
+    reach: Any = None,
     debias: bool = True,
     n_steps: int = 50,
     move: float = 1e-4,
@@ -47,7 +50,7 @@ def barycenter_sample(
 
     Each step moves the points to the mean of their images by the transport maps to the K clouds (from which the image
     by the map of the cloud to itself is subtracted, if debiased): a gradient step, of the length that is exact for
-    quadratic costs.
+    quadratic costs. Where mass is not conserved, means are weighted by what is transported.
 
     Parameters
     ----------
@@ -63,8 +66,8 @@ def barycenter_sample(
         w_k, (K,), normalised by their sum. Default: 1/K.
     metric
         ``"sqeuclidean"``, the cost whose barycentres are means.
-    reg, blur
-        As for :func:`solve_sample`.
+    reg, unbalanced, unbalanced_type, blur, reach
+        As for :func:`solve_sample`; a pair of penalties is for the barycentre and for the clouds.
     debias
         Whether to minimise Sinkhorn divergences instead of entropic costs, which gather points.
     n_steps
@@ -107,51 +110,69 @@ def barycenter_sample(
         )
     cost = find_cost(metric, "metric")
     epsilon, stopping = read_temperature(reg, blur, cost), read_stopping(X_init, tol, max_iter, None)
+    penalties = read_penalties(unbalanced, reach, unbalanced_type, cost)
     pairs = []
     for k, cloud in enumerate(X_b):
         check_clouds(X_init, cloud, ("X_init", f"X_b[{k}]"))
         source, target = read_measures((X_init, cloud), (a, None if b is None else b[k]))
-        check_compatible_masses((source, target), _CONSERVED)
+        check_compatible_masses((source, target), (penalties[0].ratio_bounds, penalties[1].ratio_bounds))
         pairs.append((source, target))
     shares = normalised_shares(weights, X_init[:1, :1], (len(X_b),))
     x, detach = X_init, library_of(X_init).detach
+    problem = _Unplaced(cost, penalties, epsilon)
     for _ in range(n_steps):
-        step = sum(
-            shares[k] * _displacement(x, cloud, pairs[k], (cost, epsilon, stopping), debias=debias)
-            for k, cloud in enumerate(X_b)
-        )
+        legs = [
+            _pull(problem, (x, cloud), pair, stopping, debias=debias)
+            for cloud, pair in zip(X_b, pairs, strict=True)
+        ]
+        pull, mass = (sum(shares[k] * leg[part] for k, leg in enumerate(legs)) for part in (0, 1))
+        step = _quotient(pull, mass)
         x = x + step
         if float(detach(abs(step)).max()) <= move * float(detach(abs(x - x.mean(0))).max()):
             break
     return x
 
 
-def _displacement(
-    x: Array,
-    y: Array,
+class _Unplaced(NamedTuple):
+    """A transport problem without its points."""
+
+    cost: Cost
+    penalties: tuple[Penalty, Penalty]
+    epsilon: float
+
+
+def _pull(
+    unplaced: _Unplaced,
+    clouds: tuple[Array, Array],
     measures: tuple[Measure, Measure],
-    settings: tuple[Cost, float, Stopping],
+    stopping: Stopping,
     *,
     debias: bool,
-) -> Array:
-    """From each point to its image by the transport map: (N, D)."""
-    cost, epsilon, stopping = settings
-    centre = middle(x, y)
-    geometries = point_geometries(x, y, cost, centre, lazy=True, debias=debias)
-    problem = Problem(geometries[0], *measures, (Balanced(), Balanced()), epsilon)
+) -> tuple[Array, Array]:
+    """Transported mass times the displacement to its image, (N, D), and this mass, (N, 1), per unit of weight."""
+    centre = middle(*clouds)
+    geometries = point_geometries(*clouds, unplaced.cost, centre, lazy=True, debias=debias)
+    problem = Problem(geometries[0], *measures, unplaced.penalties, unplaced.epsilon)
     pair = (geometries[1], geometries[2]) if debias else None
     divergence = solve_divergence(problem, pair, Annealing(), stopping)
-    image = _map(problem, divergence.ab.solution)
+    warn_if_stopped_early(divergence, stopping, stacklevel=3)
+    pull, mass = _moments(problem, divergence.ab.solution)
     if divergence.aa is None:
-        return image - (x - centre)
-    return image - _map(divergence.aa.problem, divergence.aa.solution)
+        return pull, mass
+    own, _ = _moments(divergence.aa.problem, divergence.aa.solution)
+    return pull - own, mass
 
 
-def _map(problem: Problem, solution: Solution) -> Array:
+def _moments(problem: Problem, solution: Solution) -> tuple[Array, Array]:
     b = problem.target.weights[..., None]
-    xp = library_of(b).namespace
-    y = problem.geometry.T.row_points(b)
-    sums = problem.geometry.apply_plan(
-        problem.epsilon, solution.f, solution.g, xp.concatenate([b * y, b], -1)
-    )
-    return sums[..., :-1] / sums[..., -1:]
+    x, y = problem.geometry.row_points(b), problem.geometry.T.row_points(b)
+    values = library_of(b).namespace.concatenate([b * y, b], -1)
+    sums = problem.geometry.apply_plan(problem.epsilon, solution.f, solution.g, values)
+    return sums[..., :-1] - sums[..., -1:] * x, sums[..., -1:]
+
+
+def _quotient(pull: Array, mass: Array) -> Array:
+    """The displacement, and zero for points whose mass goes nowhere."""
+    xp = library_of(pull).namespace
+    moved = mass > 0
+    return xp.where(moved, pull / xp.where(moved, mass, 1.0), 0.0)
