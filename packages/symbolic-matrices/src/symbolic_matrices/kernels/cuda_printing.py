@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import ShapeError
 from ..formulas.expressions import Node
-from ..formulas.reductions import Sum
+from ..formulas.reductions import Smallest, Sum
 from ..formulas.text import print_formula
 from .compilation import NATIVE_FOLDER
 from .planning import Plan
@@ -28,7 +28,8 @@ MOST_TILE_COLUMNS = 128  # one per thread that stages them
 MOST_PRODUCT_BYTES = 32 << 10  # of the products of a block's rows with a tile of columns
 LEAST_PRODUCT_COLUMNS = 16  # of such a tile
 COMPONENTS_AT_ONCE = 4  # that are added in one turn of its inner loop; mirrors native/products.cuh
-PRODUCT_BLOCKS = 4  # of a multiprocessor, at least: the compiler keeps to 128 registers then, which suffice
+COMMON_BLOCKS = 4  # of a multiprocessor, at least: the compiler keeps to 128 registers then, which suffice
+MOST_PLACES = 32  # of neighbours, in registers; mirrors native/nearest.cuh
 WIDE_BLOCKS = 2  # of a multiprocessor, where threads keep sums of wide vectors: with up to 255 registers
 MOST_WIDE_COLUMNS = 32  # of a tile of weights, or of products: their sums have to fit the registers too
 VECTOR_BYTES = 16  # that one instruction loads
@@ -293,7 +294,7 @@ def _definitions(plan: Plan, tiling: Tiling, count: int) -> list[str]:
         "SM_VARIABLES": count,
         "SM_ROWS": tiling.rows,
         "SM_THREADS": tiling.threads,
-        "SM_BLOCKS": WIDE_BLOCKS if wide else PRODUCT_BLOCKS if chosen_products(plan) else 1,
+        "SM_BLOCKS": _least_blocks(plan),
         "SM_MOST_COLUMNS": tiling.columns,
         "SM_TILE_COLUMNS": tiling.tile_columns,
         "SM_SHARED_BYTES": tiling.shared_bytes,
@@ -303,6 +304,14 @@ def _definitions(plan: Plan, tiling: Tiling, count: int) -> list[str]:
     if plan.storage:
         values["SM_STORAGE_OF(variable)"] = f"({_spell_storage(plan)})"
     return [f"#define {name} {value}" for name, value in values.items()]
+
+
+def _least_blocks(plan: Plan) -> int:
+    """Of a multiprocessor: they limit the registers of a thread. 1 where the compiler finds a good number by itself."""
+    if find_wide_sum(plan):
+        return WIDE_BLOCKS
+    has_places = isinstance(plan.reduction, Smallest) and plan.reduction.count > MOST_PLACES
+    return COMMON_BLOCKS if has_places or chosen_products(plan) else 1
 
 
 def _spell_storage(plan: Plan) -> str:

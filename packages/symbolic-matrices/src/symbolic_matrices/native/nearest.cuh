@@ -42,12 +42,15 @@ struct Smallest {
 
     struct State {
         Places rows[dim];
-        SM_INLINE Vec threshold(int k) const { return rows[k].value[K - 1]; }
     };
 
+    // Columns go straight to the state, which may be in local memory: what the common test reads of it is kept here.
     struct Tile {
-        State& state;  // columns go straight to the state
-        SM_INLINE explicit Tile(State& state) : state(state) {}
+        State& state;
+        Vec threshold[dim];
+        SM_INLINE explicit Tile(State& state) : state(state) {
+            SM_UNROLL for (int k = 0; k < dim; ++k) threshold[k] = state.rows[k].value[K - 1];
+        }
     };
 
     template <int C>
@@ -59,7 +62,7 @@ struct Smallest {
             Flags hits{};
             SM_UNROLL for (int k = 0; k < dim; ++k)
                 SM_UNROLL for (int c = 0; c < C; ++c)
-                    hits |= Compare::may_beat(this->value[k].part[c], tile.state.threshold(k));
+                    hits |= Compare::may_beat(this->value[k].part[c], tile.threshold[k]);
             if (any(hits))
                 SM_UNROLL for (int k = 0; k < dim; ++k) insert_all(k, column);
         }
@@ -68,7 +71,7 @@ struct Smallest {
         SM_INLINE void insert_all(int k, Integer column) {
             unsigned rest = 0;
             SM_UNROLL for (int c = 0; c < C; ++c)
-                rest |= unsigned(Compare::may_beat(this->value[k].part[c], tile.state.threshold(k))) << c;
+                rest |= unsigned(Compare::may_beat(this->value[k].part[c], tile.threshold[k])) << c;
             for (; rest != 0; rest &= rest - 1) {
                 Vec candidate = this->value[k].part[C - 1];
                 Bits number = C - 1;
@@ -79,6 +82,7 @@ struct Smallest {
                 }
                 tile.state.rows[k].insert(candidate, column + number);
             }
+            tile.threshold[k] = tile.state.rows[k].value[K - 1];
         }
     };
 

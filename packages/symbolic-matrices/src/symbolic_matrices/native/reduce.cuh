@@ -32,13 +32,14 @@ class Kernel : Block<Formula> {
     static_assert(sizeof(State) <= SM_STATE_BYTES, "the host allocates less memory than the partial states need");
 
     REAL rows[R][row_dim];
-    State states[R];
+    // States stand apart: where they have to be in local memory, all that is in one object with them would be there.
+    typedef State States[R];
 
     SM_INLINE Kernel(const Problem& problem, Shared& shared) : Base(problem, shared) {}
 
     SM_INLINE int64 row_of(int q) const { return first_row + q * SM_THREADS + threadIdx.x; }
 
-    SM_INLINE void stage_rows() {
+    SM_INLINE void stage_rows(States& states) {
         SM_UNROLL for (int q = 0; q < R; ++q) {
             this->stage_row(q * SM_THREADS + threadIdx.x, rows[q]);
             Reduction::identity(states[q]);
@@ -56,7 +57,7 @@ class Kernel : Block<Formula> {
 
     // The rows of the thread against staged columns first to stop - 1: the inner loop.
     template <int... q>
-    SM_INLINE void sweep(int first, int stop, int64 first_column, Numbers<q...>) {
+    SM_INLINE void sweep(States& states, int first, int stop, int64 first_column, Numbers<q...>) {
         Tile tiles[R] = {Tile(states[q])...};
         const REAL *const parameters = shared.parameters, *const columns = shared.columns;
         int j = first;
@@ -67,7 +68,7 @@ class Kernel : Block<Formula> {
         (Reduction::close(states[q], tiles[q]), ...);
     }
 
-    SM_INLINE void reduce_columns(int64 start, int64 stop) {
+    SM_INLINE void reduce_columns(States& states, int64 start, int64 stop) {
         for (int64 j = start; j < stop; j += SM_TILE_COLUMNS) {
             const int count = int(least(SM_TILE_COLUMNS, stop - j));
             __syncthreads();  // the threads are done with the tile before
@@ -75,7 +76,7 @@ class Kernel : Block<Formula> {
             this->compute_products(j, count);
             __syncthreads();
             for (int first = 0; first < count; first += sum_columns)
-                sweep(first, int(least(first + sum_columns, count)), j, typename CountTo<R>::Result());
+                sweep(states, first, int(least(first + sum_columns, count)), j, typename CountTo<R>::Result());
         }
     }
 
@@ -97,8 +98,9 @@ class Kernel : Block<Formula> {
     SM_INLINE void run_task(unsigned block, unsigned batch, unsigned split) {
         const Task* const task = this->enter_task(block, split, R * SM_THREADS);
         this->enter_batch(batch);
-        stage_rows();
-        this->visit_columns(split, task, [&](int64 start, int64 stop) { reduce_columns(start, stop); });
+        States states;
+        stage_rows(states);
+        this->visit_columns(split, task, [&](int64 start, int64 stop) { reduce_columns(states, start, stop); });
         SM_UNROLL for (int q = 0; q < R; ++q) {
             const int64 row = row_of(q);
             if (row >= stop_row) continue;
