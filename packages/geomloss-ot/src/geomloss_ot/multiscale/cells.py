@@ -46,7 +46,15 @@ class Cloud:
         return self.hierarchy.count(number) == self.hierarchy.most_cells
 
     def cells(self, number: int) -> Cells:
-        return self._lifted(self.hierarchy.level(number))
+        """The cells of one scale; those of the last call are kept, for the problems that share the cloud."""
+        if number not in self._latest:
+            self._latest.clear()
+            self._latest[number] = self._lifted(self.hierarchy.level(number))
+        return self._latest[number]
+
+    @cached_property
+    def _latest(self) -> dict[int, Cells]:
+        return {}
 
     @cached_property
     def points(self) -> Cells:

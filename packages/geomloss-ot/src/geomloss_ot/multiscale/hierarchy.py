@@ -11,6 +11,7 @@ MAX_DIMENSION = 16  # beyond, cells hold one point each until they hold all of t
 _MOST_BITS = 40  # per axis: float64 still tells such cells apart
 _WORD = 62  # bits of an int64 that a code may use
 _BYTE = 8  # bits of a coordinate that one table look-up spreads
+_FEWER = 16  # times fewer cells than points: coarser cells are made of these cells
 _APART = 1 << 20  # a scale above all others: points of different labels never share a cell
 
 
@@ -52,8 +53,7 @@ class Hierarchy:
     @cached_property
     def depth(self) -> int:
         """The number of the first scale at which all the points of a label share their cell."""
-        below = self.splits[self.splits < _APART]
-        return int(below.max(initial=0))
+        return int(self.splits.max(initial=0, where=self.splits < _APART))
 
     @cached_property
     def most_cells(self) -> int:
@@ -72,7 +72,15 @@ class Hierarchy:
 
     def level(self, number: int) -> Level:
         """The cells of one scale."""
-        return _pool(self.finest, number, self.width * 2.0**number)
+        finer = self._small if number > self._small.number else self.finest
+        return _pool(finer, number, self.width * 2.0**number)
+
+    @cached_property
+    def _small(self) -> Level:
+        """A scale with far fewer cells than points, of which coarser ones are made; the points if there is none."""
+        counts = (number for number in range(self.depth) if _FEWER * self.count(number) < len(self.points))
+        number = next(counts, None)
+        return self.finest if number is None else _pool(self.finest, number, self.width * 2.0**number)
 
     def unsorted(self, values: np.ndarray) -> np.ndarray:
         """Values (N, ...) in the order in which the points were given."""
