@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import geomloss
 import torch
 from benchmarking import Case
+from measure_clouds import make_clouds, value_and_gradient
 
 import geomloss_ot
 
@@ -15,26 +16,6 @@ import geomloss_ot
 # 40 % between images. The column of errors tells who is right.
 TOLERANCE = 0.15
 IMAGE_TOLERANCE = 1.0
-
-
-def make_clouds(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A sphere of radius 0.4 and eight blobs of standard deviation 0.05, in the unit cube; the same at each run."""
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(n, 3, generator=generator)
-    sphere = 0.5 + 0.4 * directions / directions.norm(dim=1, keepdim=True)
-    corners = torch.cartesian_prod(*[torch.tensor([0.25, 0.75])] * 3)
-    blobs = corners[torch.arange(n) % 8] + 0.05 * torch.randn(n, 3, generator=generator)
-    return sphere, blobs
-
-
-def value_and_gradient(
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor
-) -> torch.Tensor:
-    """The value, (1,), after its gradients in x and y have been computed too."""
-    x, y = x.clone().requires_grad_(), y.clone().requires_grad_()
-    value = loss(x, y)
-    value.backward()
-    return value.detach()[None]
 
 
 def converged_value(x: torch.Tensor, y: torch.Tensor, blur: float) -> torch.Tensor:

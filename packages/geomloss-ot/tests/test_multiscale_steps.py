@@ -1,0 +1,200 @@
+"""Newton's steps between cells, and invariances and hard cases of multiscale transport."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+from scipy.special import logsumexp
+
+from geomloss_ot import SamplesLoss
+from geomloss_ot.costs import SQEUCLIDEAN
+from geomloss_ot.geometries import PointGeometry
+from geomloss_ot.measures import Measure
+from geomloss_ot.multiscale import correction, masks, walk
+from geomloss_ot.multiscale.cells import Cells
+from geomloss_ot.multiscale.correction import CellPlan, linearize
+from geomloss_ot.multiscale.hierarchy import build_hierarchy
+from geomloss_ot.penalties import Balanced, KullbackLeibler, Partial
+from geomloss_ot.sinkhorn import Problem, Stopping, converge, sinkhorn
+
+HALVED = replace(SQEUCLIDEAN, coefficient=0.5)
+
+
+def make_problem(penalty, n: int = 300, blur: float = 0.05) -> tuple[Problem, tuple[Cells, Cells]]:
+    """Two clouds on a curve: smooth errors shrink slowly."""
+    rng = np.random.default_rng(0)
+    sides = []
+    for shift, count in ((0.0, n), (0.1, n + 40)):
+        t = rng.random(count)
+        points = np.stack([t, shift + 0.1 * np.sin(6 * t)], 1)
+        level = build_hierarchy(points, np.full(count, 1 / count), 1e-6)
+        sides.append(Cells(level.finest, level.depth, level.points, Measure(level.weights)))
+    geometry = PointGeometry(sides[0].points, sides[1].points, HALVED)
+    measures = sides[0].measure, sides[1].measure
+    return Problem(geometry, *measures, (penalty, penalty), blur**2), (sides[0], sides[1])
+
+
+def marginal_derivative(mass: np.ndarray, damping: float) -> np.ndarray:
+    """The derivative of the update of g, from its definition: averages over columns of averages over rows."""
+    return damping * (mass / mass.sum(0)).T @ (mass / mass.sum(1)[:, None])
+
+
+@pytest.mark.parametrize("damping", [1.0, 0.8])
+@pytest.mark.parametrize("larger", [1, 5])
+def test_corrections_solve_newtons_equation(monkeypatch, damping, larger):
+    monkeypatch.setattr(correction, "_ACCURACY", 1e-10)
+    monkeypatch.setattr(correction, "_ITERATIONS", 300)
+    rng = np.random.default_rng(0)
+    mass = rng.random((40, 35)) * (rng.random((40, 35)) < 0.3) + 1e-3
+    residual = rng.normal(size=35)
+    plan = CellPlan(csr_array(mass), damping, np.arange(0, 35, larger))
+    step = residual + plan.correct(residual)
+    weights = mass.sum(0) / mass.sum()
+    left = step - marginal_derivative(mass, damping) @ step - residual
+    # Constants are left alone.
+    np.testing.assert_allclose(left - weights @ left, 0.0, atol=1e-7)
+    np.testing.assert_allclose(weights @ step, weights @ residual, atol=1e-7)
+
+
+@pytest.mark.parametrize("copies", [1 << 22, 500])
+def test_masses_between_cells_are_those_of_the_plan(monkeypatch, copies):
+    monkeypatch.setattr(correction, "_COPIES", copies)  # at once, or part after part
+    monkeypatch.setattr(correction, "_FEWEST", 40)
+    monkeypatch.setattr(correction, "_TRUNCATION", 40.0)
+    problem, cells = make_problem(Balanced())
+    solution = sinkhorn(problem, (problem.epsilon,), Stopping(1e-6, 500))
+    found = []
+    original = correction.CellPlan
+
+    def keep(*arguments):
+        found.append(original(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(correction, "CellPlan", keep)
+    steps = linearize(problem, cells)
+    assert steps is not None
+    steps(solution.f, solution.g)
+    mass = found[0].mass.toarray()
+    starts = [side.level.starts_of(correction._scale(cells, 40)) for side in cells]
+    a, b = problem.source.weights, problem.target.weights
+    plan = a[:, None] * problem.geometry.density(problem.epsilon, solution.f, solution.g) * b
+    expected = np.add.reduceat(np.add.reduceat(plan, starts[0], 0), starts[1], 1)
+    assert 10 < min(mass.shape) <= max(mass.shape) <= 40
+    np.testing.assert_allclose(mass, expected, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("penalty", [Balanced(), KullbackLeibler(10.0)])
+def test_newtons_steps_save_iterations(penalty):
+    problem, cells = make_problem(penalty)
+    plain = replace(problem, epsilon=0.02**2)
+    start = sinkhorn(plain, (0.04**2,), Stopping(1e-3, 500))
+    expected = converge(plain, start.g, Stopping(1e-9, 500), 0)
+    counts = []
+    for steps in (None, linearize(plain, cells)):
+        means = walk.Means(linearize=steps)
+        found = converge(plain, start.g, Stopping(1e-9, 500), 0, means)
+        assert float(found.value) == pytest.approx(float(expected.value), rel=1e-9)
+        np.testing.assert_allclose(
+            found.ratio_f, 1.0 if penalty == Balanced() else expected.ratio_f, atol=1e-7
+        )
+        counts.append(found.n_iter)
+    assert counts[1] < 0.75 * counts[0]
+
+
+def test_penalties_with_kinks_have_no_newton_steps():
+    assert linearize(*make_problem(Partial(1.0))) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_newtons_steps_change_nothing_that_matters(monkeypatch, dtype):
+    rng = np.random.default_rng(0)
+    x, y = (torch.tensor(rng.random((1500, 2)), dtype=dtype, requires_grad=True) for _ in range(2))
+    loss = SamplesLoss(blur=0.02, backend="multiscale")
+    calls, found = [], []
+    original = walk.linearize
+
+    def count(*arguments):
+        calls.append(original(*arguments))
+        return calls[-1]
+
+    monkeypatch.setattr(walk, "linearize", count)
+    for module in (walk, masks):
+        monkeypatch.setattr(module, "WORTH_PRUNING", 0)
+    for least in (np.inf, 0):
+        monkeypatch.setattr(walk, "_WORTH_LINEARIZING", least)
+        value = loss(x, y)
+        found.append((value.item(), *torch.autograd.grad(value, (x, y))))
+    assert calls
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)
+    for ours, theirs in zip(found[1][1:], found[0][1:], strict=True):
+        assert float((ours - theirs).norm()) < 1e-2 * float(theirs.norm())
+
+
+# ---------------------------------------------------------------------- invariances and hard cases
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    dim=st.integers(1, 4),
+    scale=st.floats(1e-3, 1e3),
+    sizes=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+)
+def test_losses_follow_scales_translations_and_orders(seed, dim, scale, sizes):
+    rng = np.random.default_rng(seed)
+    x, y = (torch.tensor(rng.random((size, dim))) for size in sizes)
+    options = {"backend": "multiscale", "tol": 1e-4}
+    expected = SamplesLoss(blur=0.1, **options)(x, y).item()
+    shift = torch.tensor(rng.normal(size=dim))
+    moved = [scale * (z[rng.permutation(len(z))] + shift) for z in (x, y)]
+    found = SamplesLoss(blur=0.1 * scale, **options)(*moved).item()
+    assert found / scale**2 == pytest.approx(expected, rel=2e-3, abs=1e-6)
+    swapped = SamplesLoss(blur=0.1, **options)(y, x).item()
+    assert swapped == pytest.approx(expected, rel=2e-3, abs=1e-6)
+
+
+def plain_divergence(x: np.ndarray, y: np.ndarray, epsilon: float, iterations: int = 3000) -> float:
+    """The debiased value between few points of equal weights, by plain iterations: independent of our solvers."""
+
+    def cost(x: np.ndarray, y: np.ndarray) -> float:
+        costs = ((x[:, None] - y) ** 2).sum(-1) / 2
+        f, g = np.zeros(len(x)), np.zeros(len(y))
+        for _ in range(iterations if x is not y else 200):
+            previous = f
+            g = -epsilon * logsumexp((f[:, None] - costs) / epsilon - np.log(len(x)), axis=0)
+            f = -epsilon * logsumexp((g - costs) / epsilon - np.log(len(y)), axis=1)
+            f = (f + previous) / 2 if x is y else f
+        return float(f.mean() + g.mean())
+
+    return cost(x, y) - cost(x, x) / 2 - cost(y, y) / 2
+
+
+def test_near_duplicates_and_very_different_sizes():
+    """Where the accelerated solver over all pairs does not converge."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((12, 3)), rng.random((3, 3))
+    expected = plain_divergence(x, y, 0.05**2)
+    many = x.repeat(50, 0) + 1e-9 * rng.random((600, 3))
+    found = SamplesLoss(blur=0.05, backend="multiscale")(torch.tensor(many), torch.tensor(y)).item()
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_far_outlier_is_right_or_warns():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((600, 3)), rng.random((650, 3))
+    x[0] = 8.0
+    values = []
+    for backend, tol in (("multiscale", 1e-3), ("online", 1e-5)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loss = SamplesLoss(blur=0.02, backend=backend, tol=tol, max_iter=3000 if tol < 1e-3 else 500)
+            values.append((loss(torch.tensor(x), torch.tensor(y)).item(), bool(caught)))
+    (found, warned), (expected, _) = values
+    assert warned or found == pytest.approx(expected, rel=1e-3)
