@@ -60,7 +60,7 @@ def make_images(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def image_case(n: int) -> Case:
-    """One pair of images at the blur of a pixel; GeomLoss as it comes (17 % off), and close to the result."""
+    """One pair of images at the blur of a pixel; GeomLoss as it comes (17 % off), and within 1 %."""
     a, b = make_images(n)
     fast, slow = "geomloss", "geomloss scaling=.9"
     return Case(
@@ -73,7 +73,7 @@ def image_case(n: int) -> Case:
         },
         reference=partial(geomloss_ot.sinkhorn_divergence, a.double(), b.double(), tol=1e-3),
         tolerance=IMAGE_TOLERANCE,
-        targets={fast: 5.0},
+        targets={slow: 5.0},
     )
 
 
