@@ -11,7 +11,7 @@ import torch
 
 from geomloss_ot import SamplesLoss
 from geomloss_ot.costs import SQEUCLIDEAN
-from geomloss_ot.geometries import PointGeometry, Softmins, Workspace, is_stabilized, softmins, stabilized
+from geomloss_ot.geometries import PointGeometry, Softmins, is_stabilized, softmins, stabilized
 
 HALVED = replace(SQEUCLIDEAN, coefficient=0.5)
 EPSILON = 0.001
@@ -37,7 +37,7 @@ def assert_same_softmins(repeated, geometry, columns, rows, tolerance):
 def test_softmins_while_potentials_move(batch, dtype, tolerance, monkeypatch):
     """Steps of thirty, three hundred and three thousand temperatures, with points of weight zero."""
     geometry = make_geometry(batch, dtype)
-    repeated = softmins(geometry, EPSILON, Workspace(), symmetric=False)
+    repeated = softmins(geometry, EPSILON, symmetric=False)
     made = []
     absorbed = stabilized.StabilizedSoftmins._absorbed
     monkeypatch.setattr(
@@ -57,7 +57,7 @@ def test_softmins_while_potentials_move(batch, dtype, tolerance, monkeypatch):
 
 def test_kernels_are_given_up_where_potentials_wander(monkeypatch):
     geometry = make_geometry()
-    repeated = softmins(geometry, EPSILON, Workspace(), symmetric=False)
+    repeated = softmins(geometry, EPSILON, symmetric=False)
     for k in range(8):
         columns = 500 * make_points(45, seed=k)
         rows = -Softmins(geometry, EPSILON).over_columns(columns) / EPSILON
@@ -69,7 +69,7 @@ def test_kernels_are_given_up_where_potentials_wander(monkeypatch):
 def test_wild_extrapolations_are_those_of_the_reduction():
     """Numbers that are not finite go through, and do no harm to the next updates."""
     geometry = make_geometry()
-    repeated = softmins(geometry, EPSILON, Workspace(), symmetric=False)
+    repeated = softmins(geometry, EPSILON, symmetric=False)
     columns = np.zeros(45)
     repeated.over_columns(columns)
     wild = np.full(45, np.nan)
@@ -82,7 +82,7 @@ def test_wild_extrapolations_are_those_of_the_reduction():
 def test_symmetric_problems_need_no_softmin_first():
     x = make_points(50, 2)
     geometry = PointGeometry(x, x, HALVED)
-    repeated = softmins(geometry, EPSILON, Workspace(), symmetric=True)
+    repeated = softmins(geometry, EPSILON, symmetric=True)
     exponents = math.log(1 / 50) + make_points(50, seed=3)
     assert repeated._kernel is not None
     assert_same_softmins(repeated, geometry, exponents, exponents, 1e-13)
@@ -90,7 +90,7 @@ def test_symmetric_problems_need_no_softmin_first():
 
 def test_slopes_are_the_derivatives_of_softmins():
     geometry, epsilon = make_geometry((2,)), 0.05
-    repeated = softmins(geometry, epsilon, Workspace(), symmetric=False)
+    repeated = softmins(geometry, epsilon, symmetric=False)
     columns = make_points(2, 45, seed=5)
     rows = -repeated.over_columns(columns) / epsilon
     found = repeated.slopes(rows, columns)

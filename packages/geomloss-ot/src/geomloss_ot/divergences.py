@@ -9,7 +9,7 @@ from functools import cached_property
 from symbolic_matrices.arrays import Array, library_of
 
 from .annealing import epsilon_schedule
-from .geometries import Geometry, Workspace
+from .geometries import Geometry
 from .sinkhorn import Problem, Solution, Stopping, sinkhorn
 
 
@@ -84,15 +84,13 @@ def solve_divergence(
     power = problem.geometry.annealing_power
     start = problem.geometry.cost_bound if annealing.diameter is None else annealing.diameter**power
     schedule = epsilon_schedule(start, problem.epsilon, annealing.scaling**power)
-    workspace = Workspace()
-    ab = Solved(problem, sinkhorn(problem, schedule, stopping, workspace))
+    ab = Solved(problem, sinkhorn(problem, schedule, stopping))
     if self_geometries is None:
         return Divergence(ab, None, None)
     # Averaged updates of a symmetric problem at least halve the error each time, at any temperature, when
     # exp(-C / epsilon) is a positive kernel: annealing would only add iterations.
     aa, bb = (
-        Solved(p, sinkhorn(p, (p.epsilon,), stopping, workspace))
-        for p in symmetric_problems(problem, self_geometries)
+        Solved(p, sinkhorn(p, (p.epsilon,), stopping)) for p in symmetric_problems(problem, self_geometries)
     )
     return Divergence(ab, aa, bb)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from symbolic_matrices.arrays import Array, library_of
 
 from .acceleration import Acceleration
-from .geometries import Extension, Geometry, Softmins, Workspace, softmins
+from .geometries import Extension, Geometry, Softmins, softmins
 from .measures import Measure
 from .penalties import Penalty
 from .translations import best_translation
@@ -145,9 +145,8 @@ Linearize = Callable[[Array, Array], "Callable[[Array], Array] | None"]
 
 @dataclass(frozen=True)
 class Means:
-    """What solvers work with: memory, slopes where they are cheap and asked for, better steps where some are known."""
+    """What solvers work with: slopes where they are cheap and asked for, better steps where some are known."""
 
-    workspace: Workspace = field(default_factory=Workspace)
     slopes: bool = False
     linearize: Linearize | None = None
 
@@ -173,18 +172,14 @@ class _Ascent(NamedTuple):
     retreats: int = 0  # how many times the objective has been lower since it last rose
 
 
-def sinkhorn(
-    problem: Problem, schedule: tuple[float, ...], stopping: Stopping, workspace: Workspace | None = None
-) -> Solution:
+def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
     """Anneal along ``schedule``, then iterate at its last temperature until the marginals are right.
 
     One update per temperature (or the solution of a coarser problem), then accelerated ones: what annealing leaves
     behind shrinks too slowly by itself, and a result must depend on the problem, not on the schedule.
     """
     library = library_of(problem.source.weights)
-    means = Means(
-        workspace or Workspace(), slopes=any(library.needs_gradient(t) for t in problem.geometry.tensors)
-    )
+    means = Means(slopes=any(library.needs_gradient(t) for t in problem.geometry.tensors))
     problem = problem.detached()
     if (
         library.name == "torch"
@@ -262,7 +257,7 @@ def converge(
 ) -> Solution:
     """Accelerated fixed-point iterations at the final temperature."""
     means = means or Means()
-    repeated = softmins(problem.geometry, problem.epsilon, means.workspace, symmetric=problem.symmetric)
+    repeated = softmins(problem.geometry, problem.epsilon, symmetric=problem.symmetric)
     if state is None:
         state = _first_state(problem, repeated)
     ascent, floor = None, _rounding_error(problem, state)
@@ -282,13 +277,14 @@ def converge(
         state, ascent = _next_state(problem, (state, step, move), ascent, floor)
     status = "converged" if worst <= stopping.tol else "rounding" if worst <= floor else "max_iter"
     solution = _solution(problem, step, done, status)
-    if not means.slopes:
-        return solution
-    exponents = (
-        measure.log_weights + potential / problem.epsilon
-        for measure, potential in ((problem.source, solution.f), (problem.target, solution.g))
-    )
-    return replace(solution, slopes=repeated.slopes(*exponents))
+    if means.slopes:
+        exponents = (
+            measure.log_weights + potential / problem.epsilon
+            for measure, potential in ((problem.source, solution.f), (problem.target, solution.g))
+        )
+        solution = replace(solution, slopes=repeated.slopes(*exponents))
+    repeated.close()
+    return solution
 
 
 def _next_state(

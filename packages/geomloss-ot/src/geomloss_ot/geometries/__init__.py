@@ -8,7 +8,7 @@ from .grid import GridGeometry
 from .matrix import MatrixGeometry
 from .points import PointGeometry
 from .ragged import RaggedGeometry, pad
-from .stabilized import Softmins, Workspace, is_stabilized, softmins
+from .stabilized import Softmins, is_stabilized, softmins
 
 __all__ = [
     "Coarsening",
@@ -19,7 +19,6 @@ __all__ = [
     "PointGeometry",
     "RaggedGeometry",
     "Softmins",
-    "Workspace",
     "is_stabilized",
     "pad",
     "softmins",

@@ -98,13 +98,15 @@ class PointGeometry:
         sums = self.apply_plan(epsilon, softmin, epsilon * exponents, moments)
         return 2 * self.cost.coefficient * (self.x - sums[..., :-1] / sums[..., -1:])
 
-    def exponent_factors(self, epsilon: float, columns: Array) -> tuple[Array, Array]:
-        """Matrices whose product is c_j - C_ij / epsilon, for c (..., M): (..., N, K) and (..., K, M)."""
+    def exponent_factors(self, epsilon: float, rows: Array | None, columns: Array) -> tuple[Array, Array]:
+        """Matrices whose product is r_i + c_j - C_ij / epsilon, for r (..., N), zero if None, and c (..., M)."""
         assert self.cost.bilinear
         xp = library_of(self.x).namespace
         factor = self.cost.coefficient / epsilon
-        ones = xp.ones_like(self.x[..., :1])
-        left = xp.concatenate([2 * factor * self.x, -factor * (self.x * self.x).sum(-1)[..., None], ones], -1)
+        own = -factor * (self.x * self.x).sum(-1)[..., None]
+        if rows is not None:
+            own = own + rows[..., None]
+        left = xp.concatenate([2 * factor * self.x, own, xp.ones_like(own)], -1)
         columns = columns - factor * (self.y * self.y).sum(-1)
         right = xp.concatenate([self.y, xp.ones_like(self.y[..., :1]), columns[..., None]], -1)
         return left, xp.ascontiguousarray(xp.swapaxes(right, -1, -2))

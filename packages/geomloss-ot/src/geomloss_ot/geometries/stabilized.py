@@ -10,6 +10,7 @@ times per iteration, which takes a hundred times longer where anything else uses
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,18 +30,9 @@ _FLOOR = 1e-26  # least sum that is right: entries vanish below 1e-38, and no fa
 _BLOCK = 250_000  # multiplications: in the cache, and below what linear algebra libraries share among threads
 
 
-class Workspace:
-    """Memory that the kernels of several problems use in turn: systems take longer to give it than they to fill it."""
-
-    def __init__(self) -> None:
-        self._memory = np.empty(0, np.uint8)
-
-    def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array whose content does not matter, in the place of the last one."""
-        size = math.prod(shape) * dtype.itemsize
-        if self._memory.size < size:
-            self._memory = np.empty(size, np.uint8)
-        return self._memory[:size].view(dtype).reshape(shape)
+# Memory of past kernels, for the next ones: systems take longer to give it than they to fill it.
+_spare: list[np.ndarray] = []
+_MOST_SPARE = 2  # kernels that are in use at the same time, as a rule: one per thread
 
 
 class Softmins:
@@ -61,15 +53,17 @@ class Softmins:
         """Derivatives of both softmins in the points, where they are cheap: (..., N, D) and (..., M, D)."""
         return None
 
+    def close(self) -> None:
+        """Give memory back: no softmin is to come."""
+
 
 class StabilizedSoftmins(Softmins):
     """The same softmins from a stored kernel, while potentials stay close to those that it has absorbed."""
 
-    def __init__(
-        self, geometry: PointGeometry, epsilon: float, workspace: Workspace, *, symmetric: bool
-    ) -> None:
+    def __init__(self, geometry: PointGeometry, epsilon: float, *, symmetric: bool) -> None:
         super().__init__(geometry, epsilon)
-        self._points, self._workspace = geometry, workspace
+        self._points = geometry
+        self._memory = _memory(math.prod(geometry.shape) * geometry.x.itemsize)
         self._kernel: _Kernel | None = None
         self._uses, self._losses = 0, 0  # of the kernel; kernels in a row that were hardly used
         if symmetric:  # each point is close to one: itself
@@ -98,28 +92,38 @@ class StabilizedSoftmins(Softmins):
             return None
         coefficient = points.cost.coefficient
         left = _slopes(coefficient, (points.x, points.y), kernel.times, column_exponents - kernel.columns)
-        right = _slopes(
-            coefficient, (points.y, points.x), kernel.transposed_times, row_exponents - kernel.rows
-        )
+        right = left
+        if points.x is not points.y:
+            right = _slopes(
+                coefficient, (points.y, points.x), kernel.transposed_times, row_exponents - kernel.rows
+            )
         return None if left is None or right is None else (left, right)
+
+    def close(self) -> None:
+        self._kernel = None
+        if len(_spare) < _MOST_SPARE:
+            _spare.append(self._memory)
 
     def _absorbed(self, rows: np.ndarray | None, columns: np.ndarray) -> _Kernel | None:
         """The kernel of these potentials; None if it does not fit into floating-point numbers.
 
         Without ``rows``, those that make one the largest entry of each row.
         """
-        shape = self._points.shape
-        matrix, found = self._workspace.take(shape, columns.dtype), np.empty(shape[:-1], columns.dtype)
-        left, right = self._points.exponent_factors(self._epsilon, columns)
+        shape, dtype = self._points.shape, columns.dtype
+        matrix = self._memory[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        left, right = self._points.exponent_factors(self._epsilon, rows, columns)
+        found = np.empty(shape[:-1], dtype) if rows is None else rows
         for block in _blocks(shape, left.shape[-1]):
             part = matrix[block]
             np.matmul(left[block], right[block[:-1]], out=part)
-            found[block] = -part.max(-1) if rows is None else rows[block]
-            part += found[block][..., None]
-            if not part.max() <= _LARGEST:
+            top = part.max(-1)
+            if rows is None:
+                found[block] = -top
+                part -= top[..., None]
+            elif not top.max() <= _LARGEST:
                 return None
             np.exp(part, out=part)
-        return _Kernel(matrix, found, columns)
+        return _Kernel(matrix, found, columns) if np.isfinite(found).all() else None
 
 
 @dataclass(frozen=True)
@@ -161,11 +165,11 @@ class _Kernel:
         return found
 
 
-def softmins(geometry: Geometry, epsilon: float, workspace: Workspace, *, symmetric: bool) -> Softmins:
+def softmins(geometry: Geometry, epsilon: float, *, symmetric: bool) -> Softmins:
     """The fastest softmins of a geometry, if many of them are to come; ``symmetric``: between a cloud and itself."""
     if is_stabilized(geometry):
         assert isinstance(geometry, PointGeometry)
-        return StabilizedSoftmins(geometry, epsilon, workspace, symmetric=symmetric)
+        return StabilizedSoftmins(geometry, epsilon, symmetric=symmetric)
     return Softmins(geometry, epsilon)
 
 
@@ -175,6 +179,15 @@ def is_stabilized(geometry: Geometry) -> bool:
         return False
     is_small = math.prod(geometry.shape) * geometry.x.itemsize <= _MOST_BYTES
     return is_small and isinstance(geometry.x, np.ndarray)
+
+
+def _memory(size: int) -> np.ndarray:
+    """So many bytes, whose content does not matter."""
+    with contextlib.suppress(IndexError):  # another thread may have taken the last one
+        found = _spare.pop()
+        if found.size >= size:
+            return found
+    return np.empty(size, np.uint8)
 
 
 def _blocks(shape: tuple[int, ...], operations: int) -> Iterator[tuple[int | slice, ...]]:
