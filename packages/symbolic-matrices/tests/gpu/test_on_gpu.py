@@ -7,7 +7,7 @@ import pytest
 import torch
 from matrix_testing import assert_close, sample
 
-from symbolic_matrices import Vi, Vj, show_config
+from symbolic_matrices import BlockRanges, LazyTensor, Vi, Vj, show_config
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU"),
@@ -63,6 +63,69 @@ def test_launches_are_captured_in_graphs(data):
     graph.replay()
     torch.cuda.synchronize()
     assert_close(out.cpu(), product(0.5 * data[0], *data[1:]), "float32", factor=10)
+
+
+def test_block_ranges_in_graphs(data):
+    """Their tables are on the GPU after the first reduction, and a graph reads them there."""
+    x, y, b = (torch.tensor(array, device="cuda") for array in data)
+    ranges = BlockRanges([[0, 700], [700, 2000]], [1, 2], [[0, 1000], [500, 3000]])
+
+    def reduce(x, y, b):
+        return ((-Vi(x).sqdist(Vj(y))).exp() * Vj(b)).sum(axis=1, ranges=ranges)
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        reduce(x, y, b)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = reduce(x, y, b)
+    x.mul_(0.5)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert_close(out.cpu(), reduce(0.5 * data[0], *data[1:]), "float32", factor=10)
+
+
+def test_compiled_programs(data):
+    on_gpu, on_cpu = (
+        [torch.tensor(array, device=device, requires_grad=True) for array in data]
+        for device in ("cuda", "cpu")
+    )
+    compiled = torch.compile(
+        lambda *tensors: product(*tensors).square().sum(), backend="aot_eager", fullgraph=True
+    )
+    gradients = torch.autograd.grad(compiled(*on_gpu), on_gpu)
+    expected = torch.autograd.grad(product(*on_cpu).square().sum(), on_cpu)
+    for gradient, wanted in zip(gradients, expected, strict=True):
+        assert_close(gradient.cpu(), wanted, "float32", factor=10)
+
+
+def test_batch_dimensions_that_do_not_merge(rng):
+    x = sample(rng, (2, 1) * 5 + (5, 1, 2), dtype="float32")
+    y = sample(rng, (1, 2) * 5 + (1, 4, 2), dtype="float32")
+    found = LazyTensor(torch.tensor(x, device="cuda")).sqdist(LazyTensor(torch.tensor(y, device="cuda")))
+    expected = LazyTensor(x).sqdist(LazyTensor(y)).sum(axis=11, backend="reference")
+    assert_close(found.sum(axis=11).cpu(), expected, "float32")
+
+
+def test_memory_of_dropped_ranges_is_not_reused_too_early(data):
+    """Their tables, on the default stream, are read by another one, behind a long computation."""
+    x, y, b = (torch.tensor(array, device="cuda") for array in data)
+    kernel = (-Vi(x).sqdist(Vj(y))).exp() * Vj(b)
+    ranges = BlockRanges([[0, 2000]], [1], [[0, 2000]])
+    expected = kernel.sum(axis=1, ranges=ranges).clone()
+    stream = torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        busy = torch.ones(4000, 4000, device="cuda")
+        for _ in range(20):
+            busy = busy @ busy / 4000
+        out = kernel.sum(axis=1, ranges=ranges)
+    kernel = ranges = None
+    for size in (1, 2, 5, 10):  # takes the place of what was freed
+        torch.full((size,), 1 << 40, dtype=torch.int64, device="cuda")
+    torch.cuda.synchronize()
+    assert torch.equal(out, expected)
 
 
 def test_arrays_of_cupy(data):
