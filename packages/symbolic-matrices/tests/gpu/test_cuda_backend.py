@@ -154,6 +154,33 @@ def test_refusals_of_the_compiler(cupy, monkeypatch):
         compile_something()
 
 
+def test_gpus_that_the_compiler_has_forgotten(cupy, monkeypatch):
+    def fail(self: object) -> None:
+        raise cupy.cuda.compiler.CompileException(
+            "nvrtc: error: invalid value for --gpu-architecture (-arch)"
+        )
+
+    monkeypatch.setattr(cupy.RawKernel.func, "compile", fail)
+    with pytest.raises(
+        CompilationError, match=r"invalid value for --gpu(.|\n)*symbolic-matrices\[cuda12\] there"
+    ):
+        compile_something()
+
+
+@pytest.mark.parametrize(
+    "failure", [ImportError("libcurand.so.10: cannot open"), PermissionError("/home/me/.cupy")]
+)
+def test_a_cupy_that_does_not_start(monkeypatch, failure):
+    """It needs libraries, and makes a folder for compiled kernels."""
+
+    def fail(name: str) -> None:
+        raise failure
+
+    monkeypatch.setattr(cuda.importlib, "import_module", fail)
+    with pytest.raises(BackendError, match=f"need CuPy, but importing it failed: {failure}"):
+        cuda.find_cupy()
+
+
 def test_running_out_of_memory_is_said_by_the_library(cupy, monkeypatch, rng):
     x = cupy.asarray(sample(rng, (5, 2)))
 

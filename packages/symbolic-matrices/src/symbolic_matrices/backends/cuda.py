@@ -177,7 +177,13 @@ def _compile_now(cupy: ModuleType, raw_kernel: Any, text: CudaText) -> None:
     try:
         raw_kernel.compile()
     except cupy.cuda.compiler.CompileException as error:
-        raise CompilationError(f"NVRTC refused the kernel of: {formula}\nIt said:\n{error}") from error
+        is_old = "--gpu-architecture" in str(error)
+        advice = (
+            "\nCUDA 13 knows no GPU older than Turing: use symbolic-matrices[cuda12] there." if is_old else ""
+        )
+        raise CompilationError(
+            f"NVRTC refused the kernel of: {formula}\nIt said:\n{error}{advice}"
+        ) from error
     except (ImportError, OSError, RuntimeError) as error:
         raise CompilationError(
             f"The kernel of {formula} could not be compiled: {error}\nIf NVRTC or CUDA's headers are missing, install "
