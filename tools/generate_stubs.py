@@ -27,6 +27,7 @@ class Options(TypedDict, total=False):
     backend: str
     ranges: Any
     accumulate: str
+    precision: str
     out: Any
 
 class TableMethods:

@@ -141,6 +141,7 @@ static size_t scheduler_stack_bytes;
 static void* scheduler_fake_stack;
 static char* dynamic_shared;
 static char message[256];
+static bool is_stopped;  // by a thread, which left the reason in the message
 
 static void (*call_kernel)(const void*, void**);
 static const void* kernel_pointer;
@@ -245,6 +246,10 @@ static bool run_block(int seed) {
                     progress = true;
                 }
             for (int first = 0; first < thread_count; first += warpSize) progress |= release_warp(first);
+        }
+        if (is_stopped) {
+            is_stopped = false;
+            return false;
         }
         int line = 0, waiting = 0;
         for (int k = 0; k < thread_count; ++k) {
@@ -387,6 +392,25 @@ static unsigned ballot(unsigned mask, bool vote, int line) {
     for (int l = 0; l < warpSize && first + l < thread_count; ++l)
         if (mask >> l & 1 && threads[first + l].votes[turn]) result |= 1u << l;
     return result;
+}
+
+// What each of the 32 lanes of a warp offers, for all of them: memory that stays as it is until the exchange after next.
+template <class T>
+static const T* exchange_with_warp(const T& offered) {
+    static T all[2][most_threads];
+    Thread& self = threads[current];
+    const int turn = self.turn ^= 1;
+    all[turn][current] = offered;
+    wait(warp, 0, 0xffffffffu);
+    return all[turn] + (current - lane());
+}
+
+// Ends the launch, as an illegal instruction of a GPU does.
+static void stop(const char* reason) {
+    snprintf(message, sizeof(message), "%s", reason);
+    is_stopped = true;
+    threads[current].waiting = finished;
+    leave(threads[current], true);
 }
 
 // Source lane of a shuffle within groups of `width` lanes, or the own lane past their ends.

@@ -13,8 +13,9 @@ from .arrays import Array, ArrayLibrary
 from .errors import BackendError, EmptyReductionError, SlowBackendWarning, warn_user
 from .formulas.expressions import Axis, Node
 from .formulas.reductions import Reduction
-from .kernels.planning import Plan, make_plan
+from .kernels.planning import Formats, Plan, make_plan
 from .kernels.problems import Problem
+from .precision import Precision
 from .profiling import is_measuring, measure_launch
 from .sparsity import BlockRanges
 
@@ -62,12 +63,13 @@ class Request:
     device: str
     backend: str = "auto"
     ranges: BlockRanges | None = None
+    precision: Precision = Precision.AUTO
 
     def computing(self, formula: Node, reduction: Reduction, axis: Axis) -> Request:
         """Another reduction over data of the same sizes."""
         return Request(
             formula, reduction, axis, self.sizes, self.batch_shape, self.library, self.dtype, self.device,
-            self.backend, self.ranges,
+            self.backend, self.ranges, self.precision,
         )  # fmt: skip
 
     @property
@@ -95,7 +97,8 @@ def execute(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     if stored and not BACKENDS[backend_name].READS_HALVES:
         arrays = tuple([request.library.astype(array, request.dtype) for array in arrays])
         stored = ()
-    kernel = _compiled(request.formula, request.reduction, request.axis, request.dtype, backend_name, stored)
+    formats = Formats(request.dtype, stored, request.precision)
+    kernel = _compiled(request.formula, request.reduction, request.axis, formats, backend_name)
     problem = Problem(
         request.library, request.dtype, request.device, arrays, rows, columns, request.batch_shape,
         request.oriented_ranges,
@@ -128,10 +131,10 @@ class CompiledPlan:
 
 @functools.lru_cache(maxsize=4096)
 def _compiled(
-    formula: Node, reduction: Reduction, axis: Axis, dtype: str, backend_name: str, stored: tuple[str, ...]
+    formula: Node, reduction: Reduction, axis: Axis, formats: Formats, backend_name: str
 ) -> CompiledPlan:
     backend: Backend = BACKENDS[backend_name]
-    plan = make_plan(formula, reduction, axis, dtype, stored)
+    plan = make_plan(formula, reduction, axis, formats)
     return _compiled_once(plan, backend, backend_name)
 
 

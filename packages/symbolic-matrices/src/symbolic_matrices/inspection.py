@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .arrays import HALVES
 from .backends import cuda, search
 from .backends.threads import get_num_threads
 from .errors import BackendError
@@ -16,12 +17,13 @@ from .formulas.reductions import choose_accumulate
 from .formulas.text import print_formula
 from .kernels.compilation import Compiler, cache_directory, compiler_flags, find_compiler
 from .kernels.cuda_printing import OPTIONS, print_cuda_kernel
-from .kernels.planning import Plan, make_plan
+from .kernels.planning import Formats, Plan, make_plan
 from .kernels.printing import print_kernel
 from .machine_code.cpu import inspect_cpu_kernel
-from .machine_code.cuda import inspect_kernel
+from .machine_code.cuda import capability_of, inspect_kernel
 from .machine_code.instructions import InnerLoop
 from .matrices.lazy_tensor import LazyTensor
+from .precision import choose_precision
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Explanation:
         and of a CPU kernel where ``arch`` was given; else None.
     registers, spill_bytes, local_bytes : of a thread of a CUDA kernel; 0 for other targets.
     shared_bytes : of a block of a CUDA kernel.
+    products : the inner products and squared distances that a CUDA kernel computes as products of matrices, and how.
     instructions_per_pair : of the inner loop, for one column and one row of a thread on a GPU, or the rows of a
         register (``loop.lanes``) on a processor; 0 where there is no ``loop``.
     search_source : the text of the search through a tree of boxes that large problems run instead on a processor, where
@@ -55,6 +58,7 @@ class Explanation:
     spill_bytes: int = 0
     local_bytes: int = 0
     shared_bytes: int = 0
+    products: tuple[str, ...] = ()
     search_source: str = ""
     searched_from: int = 0
 
@@ -73,6 +77,8 @@ class Explanation:
                 f"code:    {self.registers} registers, {self.spill_bytes} bytes spilled, {self.local_bytes} local, "
                 f"{self.shared_bytes} shared"
             )
+        if self.products:
+            parts.append(f"products: {'; '.join(self.products)}")
         if self.searched_from:
             parts.append(
                 f"search:  a tree of boxes, from some {self.searched_from:,} rows and as many columns on"
@@ -91,6 +97,7 @@ def explain(
     count: int | None = None,
     weight: Any = None,
     accumulate: str = "auto",
+    precision: str = "auto",
     target: str = "cpu",
     arch: str | None = None,
 ) -> Explanation:
@@ -102,7 +109,7 @@ def explain(
     reduction : a key of the table of reductions: "sum", "logsumexp", "argKmin"...
     axis : as for the reduction itself; 1 reduces j.
     count : the number of neighbours, for reductions that take one.
-    weight, accumulate : as for the reduction itself.
+    weight, accumulate, precision : as for the reduction itself.
     target : "cpu", or "cuda", which needs no GPU but NVRTC and nvdisasm: the packages nvidia-cuda-nvrtc and
         nvidia-cuda-nvdisasm.
     arch : the processor whose machine code is wanted too. Where the target is "cpu": "native", "baseline" (any
@@ -140,10 +147,20 @@ def explain(
     reduced = formula._reduced_axis(reduction, axis)
     tensor, call = formula._call(reduction, arguments, weight, reduced, choose_accumulate(accumulate))
     dtype = formula._context.computed_in or "float32"
-    plan = make_plan(tensor._formula, call.reduction, call.axis, dtype)
+    stored = _stored(tensor, dtype) if target == "cuda" else ()
+    formats = Formats(dtype, stored, choose_precision(precision))
+    plan = make_plan(tensor._formula, call.reduction, call.axis, formats)
     if target == "cuda":
         return _explain_cuda(plan, arch or "sm_90")
     return _explain_cpu(plan, arch)
+
+
+def _stored(tensor: LazyTensor, dtype: str) -> tuple[str, ...]:
+    """The dtypes of the arrays as kernels for GPUs read them."""
+    return tuple(
+        binding.stored_dtype if binding.stored_dtype in HALVES and not binding.is_flexible else dtype
+        for binding in tensor._bindings
+    )
 
 
 def _explain_cpu(plan: Plan, arch: str | None) -> Explanation:
@@ -161,7 +178,7 @@ def _explain_cpu(plan: Plan, arch: str | None) -> Explanation:
 
 
 def _explain_cuda(plan: Plan, arch: str) -> Explanation:
-    text = print_cuda_kernel(plan)
+    text = print_cuda_kernel(plan, capability=capability_of(arch))
     report = inspect_kernel(text, arch)
     return Explanation(
         print_formula(plan.formula),
@@ -169,6 +186,7 @@ def _explain_cuda(plan: Plan, arch: str) -> Explanation:
         text.printed.kernel_name,
         (f"--gpu-architecture={arch}", *OPTIONS),
         shared_bytes=text.tiling.shared_bytes,
+        products=tuple(map(str, text.products)),
         **vars(report),
     )
 

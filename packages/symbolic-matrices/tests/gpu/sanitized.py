@@ -2,9 +2,9 @@
 
 Every reduction, and every way to cut a problem: rows shared by the registers of a thread, columns in intervals with a
 merge, block ranges, batches, grids that are too small, tiles of products, places of neighbours in registers and in
-local memory, halves, wide vectors. The threads run in ascending, descending and random order. Results are compared
-with the reference backend. Arguments: texts that the names of the cases begin with; --headers FOLDER for other headers
-than ours.
+local memory, halves, tensor cores, wide vectors. The threads run in ascending, descending and random order. Results
+are compared with the reference backend. Arguments: texts that the names of the cases begin with; --headers FOLDER for
+other headers than ours.
 """
 
 from __future__ import annotations
@@ -25,14 +25,22 @@ from symbolic_matrices.formulas.expressions import Axis, variable
 from symbolic_matrices.formulas.operations.pointwise import multiply
 from symbolic_matrices.formulas.reductions import REDUCTIONS, Accumulate, Sum
 from symbolic_matrices.kernels.compilation import NATIVE_FOLDER
-from symbolic_matrices.kernels.planning import Plan, make_plan
+from symbolic_matrices.kernels.planning import Formats, Plan, make_plan
 from symbolic_matrices.kernels.problems import Problem
+from symbolic_matrices.precision import Precision
 
 ORDERS = (0, 1, 2)  # of the threads: ascending, descending, random
 ROWS, COLUMNS = 601, 203  # four rows of each thread of two blocks; two tiles; neither is full
 PRODUCT_ROWS, PRODUCT_COLUMNS = 150, 80  # the same with one row
+HALVES = ("float16", "float16", "float32")
 BARRIER = "__syncthreads();"
-BARRIERS = {"staging.cuh": 2, "reduce.cuh": 2, "products.cuh": 3, "wide.cuh": 3}  # of the headers
+BARRIERS = {
+    "staging.cuh": 2,
+    "reduce.cuh": 2,
+    "products.cuh": 3,
+    "tensor_cores.cuh": 4,
+    "wide.cuh": 3,
+}  # of the headers
 
 
 def cases() -> Iterator[tuple[str, Plan]]:
@@ -42,13 +50,22 @@ def cases() -> Iterator[tuple[str, Plan]]:
             yield f"plain {name}", _plan(2, name, *((3,) if row.is_counted else ()))
     yield "plain sum in float64", make_plan(_formula(2), Sum(Accumulate.FLOAT64), Axis.J, "float32")
     yield "local memory", _plan(2, "Kmin_argKmin", 40)
-    yield "halves", make_plan(_formula(2), Sum(), Axis.J, "float32", ("float16", "float16", "float32"))
+    yield "halves", make_plan(_formula(2), Sum(), Axis.J, Formats("float32", HALVES))
     for name in ("sum", "logsumexp", "min_argmin", "Kmin_argKmin"):
         yield f"products {name}", _plan(41, name, *((3,) if REDUCTIONS[name].is_counted else ()))
     yield (
         "two products",
         make_plan(multiply(_formula(41), formulas.inner_product(41)), Sum(), Axis.J, "float64"),
     )
+    for dim, stored, precision in (
+        (41, (), "TF32X3"),
+        (44, (), "TF32"),
+        (48, HALVES, "TF32"),
+        (43, HALVES, "TF32"),
+    ):
+        formats = Formats("float32", stored, Precision[precision])
+        name = f"tensor cores {' '.join(stored[:1])} {precision} {dim}"
+        yield name, make_plan(_formula(dim), Sum(), Axis.J, formats)
     yield "wide softmax", formulas.wide_softmax(40, "float32")
     yield "wide sum", make_plan(multiply(_formula(41), variable(1, Axis.J, 41)), Sum(), Axis.J, "float32")
 
@@ -83,6 +100,7 @@ def problems(plan: Plan) -> Iterator[Problem]:
 
 
 def check(name: str, plan: Plan) -> None:
+    tolerance = 1e-3 if plan.precision is Precision.TF32 else 2e-5
     cupys = [make_cupy(order, sanitize=True) for order in ORDERS]
     kernels = [cuda.compile_with(cupy, plan) for cupy in cupys]
     for problem in problems(plan):
@@ -91,7 +109,7 @@ def check(name: str, plan: Plan) -> None:
         expected = reference.launch(plan, replace(problem, arrays=wide))
         for kernel in kernels:
             for output, wanted in zip(cuda.run(kernel, problem), expected, strict=True):
-                np.testing.assert_allclose(output, wanted, rtol=2e-5, err_msg=name)
+                np.testing.assert_allclose(output, wanted, rtol=tolerance, err_msg=name)
 
 
 def headers_without(header: str, barrier: int | None, folder: Path) -> Path:

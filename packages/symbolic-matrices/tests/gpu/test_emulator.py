@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from symbolic_matrices.formulas.operations.pointwise import multiply
 from symbolic_matrices.kernels.compilation import NATIVE_FOLDER
 from symbolic_matrices.kernels.planning import Plan
 from symbolic_matrices.kernels.problems import Problem
+from symbolic_matrices.precision import Precision
 
 pytestmark = emulated.needs_emulator
 ORDERS = (0, 1, 2, 3)  # ascending, descending, two random ones
@@ -116,9 +118,11 @@ def plan_of_loop_nest(header: str) -> Plan:
     if header == "wide.cuh":
         return formulas.wide_softmax(20, "float64")
     scale = variable(2, Axis.PARAMETER, 1)
-    return formulas.plan(
-        multiply(formulas.sqdist(40 if header == "products.cuh" else 2), scale), dtype="float64"
-    )
+    if header == "tensor_cores.cuh":
+        in_float32 = formulas.plan(multiply(formulas.sqdist(40), scale))
+        return replace(in_float32, precision=Precision.TF32X3)
+    dim = 40 if header == "products.cuh" else 2
+    return formulas.plan(multiply(formulas.sqdist(dim), scale), dtype="float64")
 
 
 @pytest.mark.parametrize(("header", "barrier"), LEFT_OUT)
@@ -129,14 +133,15 @@ def test_a_missing_barrier_of_a_loop_nest_is_noticed(header, barrier, tmp_path, 
     monkeypatch.setattr(cuda, "MOST_GRID", (1, 1, 1))
     cuda.choose_launch.cache_clear()
     plan = plan_of_loop_nest(header)
-    dim = plan.variables[0].dim
+    dim, dtype = plan.variables[0].dim, plan.dtype
+    tolerance = 1e-4 if dtype == "float32" else 1e-8
     rng = np.random.default_rng(0)
-    arrays = (rng.random((150, dim)), rng.random((263, dim)), rng.random((3, 1, 1)))
-    problem = Problem(NUMPY, "float64", "cpu", arrays, 150, 263, (3,))
+    arrays = tuple(rng.random(shape, dtype) for shape in ((150, dim), (263, dim), (3, 1, 1)))
+    problem = Problem(NUMPY, dtype, "cpu", arrays, 150, 263, (3,))
     (expected,) = reference.launch(plan, problem)
     is_right = []
     for order in ORDERS:
         (got,) = cuda.run(cuda.compile_with(make_cupy(order), plan), problem)
-        is_right.append(np.allclose(got, expected))
+        is_right.append(np.allclose(got, expected, rtol=tolerance))
     cuda.choose_launch.cache_clear()
     assert all(is_right) == (barrier is None)

@@ -16,7 +16,7 @@ from symbolic_matrices.formulas.expressions import Axis
 from symbolic_matrices.formulas.reductions import Sum
 from symbolic_matrices.kernels import nvrtc
 from symbolic_matrices.kernels.cuda_printing import print_cuda_kernel
-from symbolic_matrices.kernels.planning import Plan, make_plan
+from symbolic_matrices.kernels.planning import Formats, Plan, make_plan
 from symbolic_matrices.kernels.problems import Problem
 from symbolic_matrices.machine_code.cuda import inspect_kernel
 
@@ -103,7 +103,9 @@ def test_forward_mode_and_vmap(half):
 
 
 def gaussian_of_halves() -> Plan:
-    return make_plan(formulas.gaussian(3), Sum(), Axis.J, "float32", ("float16", "bfloat16", "float32"))
+    return make_plan(
+        formulas.gaussian(3), Sum(), Axis.J, Formats("float32", ("float16", "bfloat16", "float32"))
+    )
 
 
 def test_plans_and_kernels_tell_how_variables_are_stored():

@@ -12,7 +12,9 @@ from symbolic_matrices.formulas.operations import OPERATIONS, pointwise
 from symbolic_matrices.formulas.reductions import REDUCTIONS
 from symbolic_matrices.kernels import nvrtc
 from symbolic_matrices.kernels.cuda_printing import OPTIONS, print_cuda_kernel
-from symbolic_matrices.machine_code.cuda import KernelReport, inspect_kernel
+from symbolic_matrices.kernels.planning import Formats, make_plan
+from symbolic_matrices.machine_code.cuda import KernelReport, capability_of, inspect_kernel
+from symbolic_matrices.precision import Precision
 
 pytestmark = pytest.mark.skipif(
     not (nvrtc.is_available() and nvrtc.find_disassembler()), reason="there is no NVRTC or no nvdisasm"
@@ -109,3 +111,69 @@ def test_products_in_high_dimension_are_register_blocked(operation, instructions
     assert 64 * instructions < found.loop.instructions_per_pair <= 64 * (instructions + 0.12)
     assert found.registers <= 128  # four blocks of a multiprocessor
     assert found.spill_bytes <= 64  # outside of the inner loop
+
+
+# Of the inner loop on sm_90, in dimension 64: products of matrices by tensor cores, beside 72 and 135 by multiply-adds.
+TENSOR_PRODUCTS = {
+    ("dot", "float16", "auto"): 1.8,
+    ("dot", "bfloat16", "auto"): 1.8,
+    ("dot", "float32", "tf32"): 3.5,
+    ("dot", "float32", "tf32x3"): 9,
+    ("sqdist", "float16", "tf32"): 3.4,
+    ("sqdist", "float32", "tf32"): 6.6,
+    ("sqdist", "float32", "tf32x3"): 18,
+}
+
+
+def tensor_report(operation: str, dtype: str, precision: str, dim: int, arch: str) -> KernelReport:
+    product = OPERATIONS[operation](variable(0, Axis.I, dim), variable(1, Axis.J, dim))
+    formats = Formats("float32", (dtype, dtype), Precision(precision))
+    plan = make_plan(pointwise.exp(product), REDUCTIONS["sum"](), Axis.J, formats)
+    return inspect_kernel(print_cuda_kernel(plan, capability=capability_of(arch)), arch)
+
+
+@pytest.mark.parametrize("case", TENSOR_PRODUCTS)
+def test_tensor_cores_take_a_few_instructions_per_pair(case):
+    found = tensor_report(*case, 64, "sm_90")
+    assert TENSOR_PRODUCTS[case] / 2 < found.loop.instructions_per_pair <= TENSOR_PRODUCTS[case]
+    assert found.loop.per_pair("multiply-add") == 0
+    assert found.spill_bytes == found.local_bytes == 0
+    assert found.registers <= (128 if case[0] == "dot" else 168)
+    depth = 8 if case[1] == "float32" else 16
+    instruction = "HMMA.1688.F32.TF32" if case[1] == "float32" else "HMMA.16816.F32"
+    assert any(instruction in line for line in found.loop.listing)
+    least = 64 / depth / 4 * (3 if case[2] == "tf32x3" else 1)  # a warp computes blocks of 16 x 8 pairs
+    norms = 22 / 16 if case[0] == "sqdist" else 1
+    assert found.loop.per_pair("tensor core") == least * norms
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_100", "sm_120"])
+@pytest.mark.parametrize("case", [("dot", "bfloat16", "auto"), ("sqdist", "float32", "tf32x3")])
+def test_tensor_cores_of_every_architecture(case, arch):
+    """In dimension 128, where the components are staged in several steps."""
+    found = tensor_report(*case, 128, arch)
+    assert (
+        0
+        < found.loop.per_pair("tensor core")
+        < found.loop.instructions_per_pair
+        <= 2.1 * TENSOR_PRODUCTS[case]
+    )
+    assert found.spill_bytes == found.local_bytes == 0
+
+
+def test_older_architectures_multiply_and_add():
+    found = tensor_report("dot", "float16", "tf32", 64, "sm_75")
+    assert found.loop.per_pair("tensor core") == 0
+    assert 64 < found.loop.instructions_per_pair <= 72
+
+
+def test_explanations_tell_what_computes_products():
+    x = np.zeros((10, 64), "float16")
+    product = Vi(x) | Vj(x)
+    explanation = explain(product, "max", axis=1, target="cuda", arch="sm_80")
+    assert explanation.products == ("dot(x0, y1) by tensor cores, Float16 in 1 term",)
+    assert "\nproducts: dot(x0, y1) by tensor cores, Float16 in 1 term\n" in str(explanation)
+    older = explain(product, "max", axis=1, target="cuda", arch="sm_75")
+    assert older.products == ("dot(x0, y1) by multiply-adds",)
+    rounded = explain(Vi(x).sqdist(2 * Vj(x)), "max", axis=1, precision="tf32x3", target="cuda")
+    assert rounded.products[0].endswith("by tensor cores, TF32 in 3 terms")

@@ -18,6 +18,7 @@ GROUPS = {
     "extrema": ("plain min", "plain max", "plain arg", "plain K"),
     "sums": ("plain sum", "plain mean", "plain count", "plain any", "plain all", "plain logsumexp", "halves"),
     "products": ("products", "two products"),
+    "tensor cores": ("tensor cores",),
     "local": ("local memory",),
     "wide": ("wide",),
 }

@@ -61,7 +61,8 @@ class LaunchShape(NamedTuple):
 
 @dataclass(frozen=True)
 class Variant:
-    """A kernel that is compiled for a number of rows per thread, and the one that merges its partial states."""
+    """A kernel that is compiled for a number of rows per thread and a capability of the GPU, and the one that merges
+    its partial states."""
 
     text: CudaText
     run: Any
@@ -76,7 +77,7 @@ class CudaKernel:
     plan: Plan
     kinds: tuple[Kind, ...]
     output_shape: tuple[int, ...]
-    variants: dict[int, Variant] = field(default_factory=dict, compare=False)
+    variants: dict[tuple[int, int], Variant] = field(default_factory=dict, compare=False)
     lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
 
@@ -151,15 +152,16 @@ def _current_stream(cupy: ModuleType, library: ArrayLibrary, device: str) -> Ite
 def compile_with(cupy: ModuleType, plan: Plan) -> CudaKernel:
     """The kernel of a plan, for a given CuPy."""
     kernel = CudaKernel(cupy, plan, plan.reduction.kinds, plan.output_shape)
-    _variant(kernel, print_cuda_kernel(plan).tiling.rows)
+    _variant(kernel, print_cuda_kernel(plan).tiling.rows, cupy.cuda.runtime.getDevice())
     return kernel
 
 
-def _variant(kernel: CudaKernel, rows_per_thread: int) -> Variant:
-    """The variant for a number of rows per thread."""
+def _variant(kernel: CudaKernel, rows_per_thread: int, device: int) -> Variant:
+    """The variant for a number of rows per thread and what a device is capable of."""
+    key = (rows_per_thread, _device(kernel.cupy, device).capability)
     with kernel.lock:
-        if rows_per_thread not in kernel.variants:
-            text = print_cuda_kernel(kernel.plan, rows_per_thread)
+        if key not in kernel.variants:
+            text = print_cuda_kernel(kernel.plan, *key)
             # CuPy keeps compiled kernels on disk by their text and options: the headers have to be part of them.
             own = [option for option in OPTIONS if option not in OPTIONS_OF_CUPY]  # NVRTC refuses repetitions
             options = (*own, f"--define-macro=SM_HEADERS_{headers_digest()}")
@@ -167,8 +169,8 @@ def _variant(kernel: CudaKernel, rows_per_thread: int) -> Variant:
             run, merge = (kernel.cupy.RawKernel(text.printed.source, name, options) for name in names)
             with measure_compilation():
                 _compile_now(kernel.cupy, run, text)
-            kernel.variants[rows_per_thread] = Variant(text, run, merge)
-        return kernel.variants[rows_per_thread]
+            kernel.variants[key] = Variant(text, run, merge)
+        return kernel.variants[key]
 
 
 def _compile_now(cupy: ModuleType, raw_kernel: Any, text: CudaText) -> None:
@@ -275,7 +277,8 @@ def run(kernel: CudaKernel, problem: Problem) -> tuple[Array, ...]:
     if problem.rows == 0 or 0 in problem.batch_shape:
         return outputs
     widest = print_cuda_kernel(kernel.plan).tiling
-    variant = _variant(kernel, choose_rows(widest.rows, widest.threads, problem.rows))
+    rows_per_thread = choose_rows(widest.rows, widest.threads, problem.rows)
+    variant = _variant(kernel, rows_per_thread, _device_number(problem))
     # Copies live until the launch: another thread must not get their memory before.
     problem = replace(problem, arrays=tuple(_contiguous(problem.library, array) for array in problem.arrays))
     for part in parts_of(problem, outputs, variant.text.variable_count):
@@ -306,7 +309,7 @@ def _prepare(kernel: CudaKernel, variant: Variant, problem: Problem) -> tuple[Ta
     Memory that is given back while a kernel still reads it is used again on the same stream only, hence later.
     """
     tiling, registers, library = variant.text.tiling, variant.run.num_regs, problem.library
-    multiprocessors = _multiprocessors(kernel.cupy, _device_number(problem))
+    multiprocessors = _device(kernel.cupy, _device_number(problem)).multiprocessors
     tables = _tables(kernel.cupy, problem, tiling, (registers, multiprocessors))
     if tables.shape.column_splits == 1:
         return tables, None
@@ -329,9 +332,18 @@ def _device_number(problem: Problem) -> int:
     return int(problem.device.removeprefix("cuda:")) if problem.device.startswith("cuda:") else 0
 
 
+class Device(NamedTuple):
+    """What kernels and launches depend on, of a GPU; its capability is 90 for sm_90."""
+
+    multiprocessors: int
+    capability: int
+
+
 @functools.lru_cache(maxsize=64)  # CuPy asks the driver for a hundred attributes at each look
-def _multiprocessors(cupy: ModuleType, device: int) -> int:
-    return int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
+def _device(cupy: ModuleType, number: int) -> Device:
+    attributes = cupy.cuda.Device(number).attributes
+    major, minor = (attributes[f"ComputeCapability{part}"] for part in ("Major", "Minor"))
+    return Device(int(attributes["MultiProcessorCount"]), 10 * int(major) + int(minor))
 
 
 def _pack(

@@ -19,7 +19,7 @@ from ..formulas.text import print_formula
 from .compilation import NATIVE_FOLDER
 from .planning import Plan
 from .printing import PrintedKernel, Spelled, columns_at_once, kept_values, kernel_name, print_struct
-from .products import Product, find_products
+from .products import MULTIPLY_ADD, Product, find_products
 from .wide_sums import WideSum, find_wide_sum
 
 THREADS = 128  # of a block
@@ -28,7 +28,9 @@ MOST_TILE_COLUMNS = 128  # one per thread that stages them
 MOST_PRODUCT_BYTES = 32 << 10  # of the products of a block's rows with a tile of columns
 LEAST_PRODUCT_COLUMNS = 16  # of such a tile
 COMPONENTS_AT_ONCE = 4  # that are added in one turn of its inner loop; mirrors native/products.cuh
+LEAST_SPLIT_COLUMNS = 32  # of a tile of operands in high and low words; see native/tensor_cores.cuh
 COMMON_BLOCKS = 4  # of a multiprocessor, at least: the compiler keeps to 128 registers then, which suffice
+TENSOR_DISTANCE_BLOCKS = 3  # the same for 168 registers, where norms join the products
 MOST_PLACES = 32  # of neighbours, in registers; mirrors native/nearest.cuh
 WIDE_BLOCKS = 2  # of a multiprocessor, where threads keep sums of wide vectors: with up to 255 registers
 MOST_WIDE_COLUMNS = 32  # of a tile of weights, or of products: their sums have to fit the registers too
@@ -91,6 +93,10 @@ class CudaText:
         if self.wide:  # the threads' rows by their components, for as many columns as one instruction loads
             exact = self.wide.chunk * self.vector_length * (2 if self.wide.has_rows else 1)
             return exact, exact
+        if self.is_tensor:  # a warp computes 32 rows by blocks of 16 x 8
+            return self._tensor_turns * self.products[
+                0
+            ].format.terms * self.tiling.tile_columns // 4, math.inf
         if self.products:  # some components of the tile's pairs, which the threads share
             return self.tiling.tile_columns * COMPONENTS_AT_ONCE, math.inf
         return self.tiling.rows * self.tiling.columns, math.inf
@@ -100,7 +106,26 @@ class CudaText:
         """How many pairs one turn of the inner loop computes."""
         if self.wide:
             return self.vector_length / self.wide.chunks
-        return self.work_of_inner_loop[0] / (sum(product.dim for product in self.products) or 1)
+        dims = sum(product.dim for product in self.products) or 1
+        if self.is_tensor:
+            components = self._tensor_turns * self.products[0].format.depth
+            return self.tiling.tile_columns * components / dims
+        return self.work_of_inner_loop[0] / dims
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether the inner loop is that of tensor cores: multiply-adds take most of the time where there are some."""
+        return (
+            bool(self.products)
+            and not self.wide
+            and all(product.format.is_tensor for product in self.products)
+        )
+
+    @property
+    def _tensor_turns(self) -> int:
+        """How many times 8 words of each vector a turn takes; mirrors native/tensor_cores.cuh."""
+        planes = 2 if self.products[0].format.terms == 3 else 1
+        return max(1, self.tiling.tile_columns // (2 * planes) // 8 // 2)
 
     @property
     def merge_name(self) -> str:
@@ -155,12 +180,26 @@ def _state_bytes(plan: Plan, wide: WideSum | None) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def chosen_products(plan: Plan) -> tuple[Product, ...]:
-    """The products that are computed for a tile at a time: none where too little shared memory is left for them."""
-    products = find_products(evaluated(plan))
-    while products and _memory(plan, products).tile_columns < LEAST_PRODUCT_COLUMNS:
+def chosen_products(plan: Plan, capability: int = 0) -> tuple[Product, ...]:
+    """The products that are computed for a tile at a time: none where too little shared memory is left for them.
+
+    The capability of the GPU, such as 90 for sm_90, tells which of them tensor cores compute.
+    """
+    products = find_products(evaluated(plan), capability)
+    while products:
+        tile_columns = _memory(plan, products).tile_columns
+        if tile_columns >= LEAST_PRODUCT_COLUMNS:
+            return tuple(_that_fits(product, tile_columns) for product in products)
         products = products[:-1]
     return products
+
+
+def _that_fits(product: Product, tile_columns: int) -> Product:
+    """The same product, by multiply-adds where its words do not fit in the place of a tile."""
+    is_split = product.format.terms > 1
+    return (
+        replace(product, format=MULTIPLY_ADD) if is_split and tile_columns < LEAST_SPLIT_COLUMNS else product
+    )
 
 
 def _kept_sizes(plan: Plan, products: tuple[Product, ...]) -> dict[str, int]:
@@ -238,19 +277,22 @@ def variable_count(plan: Plan) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def print_cuda_kernel(plan: Plan, rows_per_thread: int | None = None) -> CudaText:
-    """The whole text that NVRTC compiles for a plan. Equal plans print equal texts."""
-    tiling = choose_tiling(plan, rows_per_thread)
+def print_cuda_kernel(plan: Plan, rows_per_thread: int | None = None, capability: int = 0) -> CudaText:
+    """The whole text that NVRTC compiles for a plan and a GPU. Equal plans print equal texts.
+
+    ``capability`` is 90 for sm_90; 0 stands for any GPU. From 80 on, tensor cores compute what the plan allows.
+    """
+    tiling, products = choose_tiling(plan, rows_per_thread), chosen_products(plan, capability)
     count = variable_count(plan)
     reduction = plan.reduction.spelling(str(plan.formula.dim))
     body = "\n".join(
         (
             f"// {plan.reduction.name} over j of  {print_formula(plan.formula)}",
-            *_definitions(plan, tiling, count),
+            *_definitions(plan, tiling, products),
             f'#include "{"wide" if find_wide_sum(plan) else "reduce"}.cuh"',
             "",
             "namespace symbolic_matrices {",
-            _print_struct(plan),
+            _print_struct(plan, products),
             "",
         )
     )
@@ -259,12 +301,11 @@ def print_cuda_kernel(plan: Plan, rows_per_thread: int | None = None) -> CudaTex
     loop_nest = "WideKernel" if wide else "Kernel"
     source = f"{body}\nSM_KERNEL({name}, {loop_nest}<Formula, {reduction}>)\n}}\n"
     vector_length = VECTOR_BYTES // plan.real.itemsize
-    return CudaText(PrintedKernel(source, name), tiling, count, chosen_products(plan), wide, vector_length)
+    return CudaText(PrintedKernel(source, name), tiling, count, products, wide, vector_length)
 
 
-def _print_struct(plan: Plan) -> str:
+def _print_struct(plan: Plan, products: tuple[Product, ...]) -> str:
     """The struct of the formula, whose loop nest gives products as if they were staged numbers of the column."""
-    products = chosen_products(plan)
     staged, lines = _kept_sizes(plan, products)["column"], list[str]()
     given: dict[Node, Spelled] = {}
     for number, product in enumerate(products):
@@ -286,15 +327,15 @@ def _unrolled(struct: str) -> str:
     return stages + signature + re.sub(r"for \(int k = 0; k < (\d+);", repeat, pair)
 
 
-def _definitions(plan: Plan, tiling: Tiling, count: int) -> list[str]:
+def _definitions(plan: Plan, tiling: Tiling, products: tuple[Product, ...]) -> list[str]:
     wide = find_wide_sum(plan)
     values = {
         "REAL": plan.real.spelling,
         "REAL_BITS": 8 * plan.real.itemsize,
-        "SM_VARIABLES": count,
+        "SM_VARIABLES": variable_count(plan),
         "SM_ROWS": tiling.rows,
         "SM_THREADS": tiling.threads,
-        "SM_BLOCKS": _least_blocks(plan),
+        "SM_BLOCKS": _least_blocks(plan, products),
         "SM_MOST_COLUMNS": tiling.columns,
         "SM_TILE_COLUMNS": tiling.tile_columns,
         "SM_SHARED_BYTES": tiling.shared_bytes,
@@ -306,12 +347,14 @@ def _definitions(plan: Plan, tiling: Tiling, count: int) -> list[str]:
     return [f"#define {name} {value}" for name, value in values.items()]
 
 
-def _least_blocks(plan: Plan) -> int:
+def _least_blocks(plan: Plan, products: tuple[Product, ...]) -> int:
     """Of a multiprocessor: they limit the registers of a thread. 1 where the compiler finds a good number by itself."""
     if find_wide_sum(plan):
         return WIDE_BLOCKS
+    if any(product.is_distance and product.format.is_tensor for product in products):
+        return TENSOR_DISTANCE_BLOCKS
     has_places = isinstance(plan.reduction, Smallest) and plan.reduction.count > MOST_PLACES
-    return COMMON_BLOCKS if has_places or chosen_products(plan) else 1
+    return COMMON_BLOCKS if has_places or products else 1
 
 
 def _spell_storage(plan: Plan) -> str:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..arrays import REAL_TYPES, RealType
 from ..formulas.expressions import Axis, Call, Node, Variable, topological, transpose, variables_of
 from ..formulas.reductions import Accumulate, Reduction
 from ..formulas.simplification import simplify
+from ..precision import Precision
 
 FUNCTION_OPERATIONS = 8  # of exp, sin...: their polynomials
+
+
+class Formats(NamedTuple):
+    """The formats of the numbers of a kernel: what it computes in, the dtypes of its arrays where they are not all that
+    one, and how exact its products have to be."""
+
+    dtype: str
+    stored: tuple[str, ...] = ()
+    precision: Precision = Precision.AUTO
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class Plan:
     dtype : what a kernel computes in, float32 or float64.
     definition : the formula as the user wrote it, for the reference backend.
     storage : (position, dtype) of the variables that are stored in half precision, for kernels that read those.
+    precision : how exact products in high dimension have to be, for kernels that tensor cores may speed up.
     """
 
     formula: Node
@@ -33,6 +45,7 @@ class Plan:
     dtype: str
     definition: Node = field(compare=False, repr=False)
     storage: tuple[tuple[int, str], ...] = ()
+    precision: Precision = Precision.AUTO
 
     @property
     def real(self) -> RealType:
@@ -63,13 +76,9 @@ def _operations(node: Node) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def make_plan(
-    formula: Node, reduction: Reduction, axis: Axis, dtype: str, stored: tuple[str, ...] = ()
-) -> Plan:
-    """Plan the reduction of a formula along ``axis`` (I or J) in the number format ``dtype``.
-
-    ``stored`` names the dtypes of the arrays, where they are not all of that format.
-    """
+def make_plan(formula: Node, reduction: Reduction, axis: Axis, formats: str | Formats) -> Plan:
+    """Plan the reduction of a formula along ``axis`` (I or J). A dtype alone is that of all numbers."""
+    dtype, stored, precision = Formats(formats) if isinstance(formats, str) else formats
     assert axis in (Axis.I, Axis.J)
     reduction.check_dim(formula.dim)
     if dtype == "float64" and getattr(reduction, "accumulate", None) is Accumulate.FLOAT64:
@@ -78,4 +87,4 @@ def make_plan(
     simplified = simplify(definition)
     read = [v.index for v in variables_of(simplified)] if stored else []
     storage = tuple([(index, stored[index]) for index in read if stored[index] != dtype])
-    return Plan(simplified, reduction, dtype, definition, storage)
+    return Plan(simplified, reduction, dtype, definition, storage, precision)

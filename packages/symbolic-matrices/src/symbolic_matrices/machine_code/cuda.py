@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..kernels.cuda_printing import OPTIONS, CudaText
 from ..kernels.nvrtc import compile_cubin, disassemble
 from .control_flow import Function, Jump, Work, find_working_loop
-from .instructions import SASS, SPILL, InnerLoop, count_kinds, kind_of
+from .instructions import (
+    ARITHMETIC,
+    OVERHEAD,
+    SASS,
+    SPILL,
+    TENSOR_CORE,
+    InnerLoop,
+    count_kinds,
+    kind_of,
+)
 
 _FRAME_SIZE, _REGISTER_COUNT = 0x11, 0x2F  # attributes of the section .nv.info
 _LABEL = re.compile(r"\s*(\.L_x_\d+):")
@@ -48,8 +58,15 @@ def inspect_kernel(text: CudaText, arch: str) -> KernelReport:
     name = text.printed.kernel_name
     function = read_function(disassemble(cubin), name)
     registers, local_bytes = _resources(cubin, name)
-    loop = inner_loop(function, text.pairs_of_inner_loop, text.work_of_inner_loop)
+    kind = _kind_beside_tensor_cores if text.is_tensor else _kind
+    loop = inner_loop(function, text.pairs_of_inner_loop, text.work_of_inner_loop, kind)
     return KernelReport(registers, spill_bytes(function), local_bytes, loop)
+
+
+def capability_of(arch: str) -> int:
+    """That of GPUs of an architecture: 90 for sm_90 and sm_90a."""
+    digits = re.match(r"(?:sm|compute)_(\d+)", arch)
+    return int(digits[1]) if digits else 0  # NVRTC refuses it, in its own words
 
 
 def read_function(disassembly: str, name: str) -> Function:
@@ -84,6 +101,12 @@ def _kind(instruction: str) -> str:
     return kind_of(re.sub(r"^@!?U?P\d\s+", "", instruction), SASS)
 
 
+def _kind_beside_tensor_cores(instruction: str) -> str:
+    """The same where the work of tensor cores alone is looked for: the kinds of other arithmetic do not count."""
+    kind = _kind(instruction)
+    return OVERHEAD if kind in ARITHMETIC and kind != TENSOR_CORE else kind
+
+
 def spill_bytes(function: Function) -> int:
     """Bytes that a function writes to local memory."""
     widths = {".64": 8, ".128": 16}
@@ -91,7 +114,12 @@ def spill_bytes(function: Function) -> int:
     return sum(next((size for width, size in widths.items() if width in text), 4) for text in stores)
 
 
-def inner_loop(function: Function, pairs: float, work_range: tuple[int, float]) -> InnerLoop:
+def inner_loop(
+    function: Function,
+    pairs: float,
+    work_range: tuple[int, float],
+    kind_in_search: Callable[[str], str] = _kind,
+) -> InnerLoop:
     """The loop over the columns of a tile, or over the components of products: it computes most per instruction.
 
     The multiplications or additions of candidates are in ``work_range``, one per pair at least: columns that are left
@@ -102,7 +130,7 @@ def inner_loop(function: Function, pairs: float, work_range: tuple[int, float]) 
     def density(work: Work) -> float:
         return work.arithmetic / work.length if least <= work.arithmetic <= most else 0.0
 
-    found = find_working_loop((function,), _kind, density)
+    found = find_working_loop((function,), kind_in_search, density)
     if found is None:
         raise ValueError("The kernel has no loop over pairs.")
     loop, path = found

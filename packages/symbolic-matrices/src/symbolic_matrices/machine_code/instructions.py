@@ -42,6 +42,7 @@ ARM = (
     ("integer", r".*\bv\d+\.\d*[bhsd]"),
 )  # fmt: skip
 SASS = (
+    ("tensor core", r"[HI]MMA"),
     ("multiply-add", r"[FDH]FMA"),
     ("multiply", r"[FDH]MUL"),
     ("add", r"[FDH]ADD"),
@@ -55,13 +56,16 @@ SASS = (
     ("integer", r"(I|L|S)\w*(ADD|MAD|LEA|LOP|SHF|ABS)|IADD|IMAD|LEA|LOP3|SHF|UIADD|UIMAD|ULEA|FLO|POPC|BREV"),
     ("move", r"(MOV|UMOV|CS2R|S2R|R2UR|R2P|P2R)"),
 )  # fmt: skip
+TENSOR_CORE = "tensor core"
 SPILL = "spill"  # loads and stores of the stack
 OVERHEAD = "scalar, loop"  # what no row names: counters, addresses, branches
 KINDS = (
-    "multiply-add", "multiply", "add", "divide, root", "exponent", "special function", "compare, blend", "convert",
-    "integer", "shuffle", "broadcast", "load", "store", SPILL, "move", "call", OVERHEAD,
+    TENSOR_CORE, "multiply-add", "multiply", "add", "divide, root", "exponent", "special function", "compare, blend",
+    "convert", "integer", "shuffle", "broadcast", "load", "store", SPILL, "move", "call", OVERHEAD,
 )  # fmt: skip
-ARITHMETIC = frozenset(("multiply-add", "multiply", "add", "divide, root", "exponent", "special function"))
+ARITHMETIC = frozenset(
+    (TENSOR_CORE, "multiply-add", "multiply", "add", "divide, root", "exponent", "special function")
+)
 CHOICES = frozenset(("compare, blend",))
 
 

@@ -14,6 +14,7 @@ from ..formulas.operations import Operation
 from ..formulas.operations.complex import complex_pair, exp_of_imaginary
 from ..formulas.reductions import REDUCTIONS, Accumulate, ReductionCall, call_row, choose_accumulate
 from ..formulas.text import print_formula
+from ..precision import Precision, choose_precision
 from ..sparsity import BlockRanges, as_block_ranges
 from .bindings import (
     AXES,
@@ -222,6 +223,7 @@ class LazyTensor(MatrixMethods, Calculus):
         backend: str = "auto",
         ranges: Any = None,
         accumulate: str = "auto",
+        precision: str = "auto",
         out: Any = None,
     ) -> Any:
         """Reduce along i (``axis=0``, after the batch dimensions), along j (``axis=1``) or along the vector dimension.
@@ -238,6 +240,9 @@ class LazyTensor(MatrixMethods, Calculus):
         ranges : a BlockRanges or KeOps' 6-tuple: the pairs (i, j) to visit, instead of those of ``self.ranges``.
         accumulate : how terms are added up. "auto" compensates the rounding errors from one group of a few dozen terms
             to the next; "kahan" does after every term; "float64" adds float32 terms in double precision.
+        precision : what may be rounded for tensor cores of a GPU, in inner products and squared distances of vectors
+            of dimension 25 or more. "auto" nothing: they take inner products of halves, which are exact; "tf32x3"
+            float32 numbers to 21 digits after the point (of 23), "tf32" to 10. Other backends compute as usual.
         out : an array, or a tuple of them for several outputs, that takes the result; not under autograd.
 
         Returns
@@ -257,9 +262,11 @@ class LazyTensor(MatrixMethods, Calculus):
                     f"{name} along the vector dimension is a formula again: out cannot take it."
                 )
             return tensor._apply(row.of_components)
-        how = choose_accumulate(accumulate)
+        how, products = choose_accumulate(accumulate), choose_precision(precision)
         formula, call = tensor._call(name, arguments, weight, self._reduced_axis(name, chosen), how)
-        return formula._reduce(call if backend == "auto" else replace(call, backend=backend), out)
+        if backend != "auto" or products is not Precision.AUTO:
+            call = replace(call, backend=backend, precision=products)
+        return formula._reduce(call, out)
 
     def _call(
         self, name: str, arguments: tuple[Any, ...], weight: Any, axis: Axis, accumulate: Accumulate

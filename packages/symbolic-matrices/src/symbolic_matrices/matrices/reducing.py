@@ -41,7 +41,7 @@ def request_of(formula: Node, context: Context, call: ReductionCall) -> Request:
         context.ranges.check_fits(rows, columns)
     return Request(
         formula, call.reduction, call.axis, (rows, columns), context.batch_shape, context.library, context.computed_in,
-        context.device, call.backend, context.ranges,
+        context.device, call.backend, context.ranges, call.precision,
     )  # fmt: skip
 
 

@@ -1,21 +1,21 @@
 // Owns inner products and squared distances in high dimension: those of a block's rows with a tile of columns, computed
-// together as a product of matrices. A thread keeps 8 rows by a few columns in registers, and the block stages a few
-// components of its vectors at a time, so that neither registers nor shared memory limit the dimension.
+// together as a product of matrices, by tensor cores (tensor_cores.cuh) or by multiply-adds. For the latter, a thread keeps
+// 8 rows by a few columns in registers, and the block stages a few components of its vectors at a time, so that neither
+// registers nor shared memory limit the dimension.
 //
 // The tile goes through shared memory to the threads that own the rows, which read it as they read staged columns.
 #ifndef SYMBOLIC_MATRICES_PRODUCTS_CUH
 #define SYMBOLIC_MATRICES_PRODUCTS_CUH
 
-#include "storage.cuh"
+#include "tensor_cores.cuh"
 
 namespace symbolic_matrices {
 
 constexpr SM_INLINE int64 divide_up(int64 a, int64 b) { return (a + b - 1) / b; }
 constexpr SM_INLINE int64 least(int64 a, int64 b) { return a < b ? a : b; }
 
-constexpr int vector_length = 16 / sizeof(REAL);  // numbers that one instruction loads
-
-// The vectors that a formula multiplies; `Product` has a dim, `is_distance`, and the components of rows and columns.
+// The vectors that a formula multiplies; `Product` has a dim, `is_distance`, the `Format` of what computes it, and how the
+// components of rows and columns are read.
 template <class... Product>
 struct ProductList {
     static constexpr int count = sizeof...(Product);
@@ -64,13 +64,21 @@ struct ProductTiles<ProductList<Product...>> {
     template <class P, class Rows, class Columns>
     static SM_INLINE void compute_one(Shared& shared, REAL* tile, const Rows& row, const Columns& column) {
         REAL* const rows = shared.tiles + (sizeof...(Product) - 1) * tile_size;
+        if constexpr (P::Format::is_tensor)
+            TensorProduct<P, tile_rows, tile_columns, pitch>::compute(rows, tile, row, column);
+        else
+            multiply_and_add<P>(rows, tile, row, column);
+    }
+
+    template <class P, class Rows, class Columns>
+    static SM_INLINE void multiply_and_add(REAL* rows, REAL* tile, const Rows& row, const Columns& column) {
         REAL* const columns = rows + step * row_pitch;
         const int row_group = threadIdx.x % row_groups, column_group = threadIdx.x / row_groups;
         REAL sum[thread_rows][thread_columns] = {};
         _Pragma("unroll 1") for (int first = 0; first < P::dim; first += step) {
             __syncthreads();  // the threads are done with the components before
-            stage<P, tile_rows, row_pitch>(rows, first, [&](int n, int k) { return P::row(row.at(n), k); });
-            stage<P, tile_columns, column_pitch>(columns, first, [&](int n, int k) { return P::column(column.at(n), k); });
+            stage<P, tile_rows, row_pitch>(rows, first, [&](int n, int k) { return P::RowOperand::read(row.at(n), k); });
+            stage<P, tile_columns, column_pitch>(columns, first, [&](int n, int k) { return P::ColumnOperand::read(column.at(n), k); });
             __syncthreads();
             _Pragma("unroll components_at_once") for (int k = 0; k < step; ++k)
                 add<P>(sum, rows + k * row_pitch, columns + k * column_pitch, row_group, column_group);

@@ -7,6 +7,8 @@
 
 namespace symbolic_matrices {
 
+constexpr int vector_length = 16 / sizeof(REAL);  // numbers that one instruction loads
+
 enum class Storage { real, float16, bfloat16 };
 
 // Printed beside a formula some of whose variables are in half precision: how variable number `variable` is stored.
@@ -27,9 +29,12 @@ SM_INLINE REAL load(const void* data, int variable, int64 at) {
     return storage == Storage::float16 ? from_float16(bits) : from_bfloat16(bits);
 }
 
+constexpr SM_INLINE int bytes_of(int variable) {
+    return storage_of(variable) == Storage::real ? sizeof(REAL) : sizeof(unsigned short);
+}
+
 SM_INLINE const void* advance(const void* data, int variable, int64 entries) {
-    const int bytes = storage_of(variable) == Storage::real ? sizeof(REAL) : sizeof(unsigned short);
-    return static_cast<const char*>(data) + entries * bytes;
+    return static_cast<const char*>(data) + entries * bytes_of(variable);
 }
 
 // Reads the variables at one row or column, while staging.
@@ -69,8 +74,21 @@ struct NearbyReader {
             return load(reader.variables[variable], variable, component);
         }
         SM_INLINE REAL index() const { return REAL(reader.first + n); }
+        SM_INLINE const unsigned short* halves(int variable) const {
+            return static_cast<const unsigned short*>(reader.nearby[variable]) + n * reader.strides[variable];
+        }
+        SM_INLINE const float* reals(int variable) const {
+            return static_cast<const float*>(reader.nearby[variable]) + n * reader.strides[variable];
+        }
     };
     SM_INLINE At at(int n) const { return At{*this, n < last ? n : last}; }
+
+    // Whether all the vectors of a variable start at multiples of `bytes`.
+    template <int bytes>
+    SM_INLINE bool is_aligned(int variable) const {
+        const uint64 pitch = strides[variable] * bytes_of(variable);
+        return (reinterpret_cast<uint64>(nearby[variable]) | pitch) % bytes == 0;
+    }
 };
 
 }  // namespace symbolic_matrices

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...arrays import Array, ArrayLibrary
 from ...errors import OptionError
+from ...precision import Precision
 from ..expressions import Axis
 from ..operations import Operation
 from ..operations import vectors as v
@@ -71,6 +72,7 @@ class ReductionCall:
     axis: Axis
     finish: Finish | None = None
     backend: str = "auto"
+    precision: Precision = Precision.AUTO
 
 
 def _extremum(order: Order, returns: Returns) -> Callable[[], Reduction]:
