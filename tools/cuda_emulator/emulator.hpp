@@ -224,6 +224,33 @@ static void permute(int (&order)[most_threads], int seed) {
     }
 }
 
+// Lets the threads of a warp, or of all of them, go on to their next barrier or exchange.
+static bool enter_threads(const int* order, int only_warp = -1) {
+    bool any = false;
+    for (int k = 0; k < thread_count; ++k)
+        if (threads[order[k]].waiting == nothing && (only_warp < 0 || order[k] / warpSize == only_warp)) {
+            enter(order[k]);
+            any = true;
+        }
+    return any;
+}
+
+// From one exchange between lanes to the next, all the warps side by side; or each as far as it can, before the others.
+static bool advance_together(const int* order) {
+    bool any = enter_threads(order);
+    for (int first = 0; first < thread_count; first += warpSize) any |= release_warp(first);
+    return any;
+}
+static bool advance_by_warps(const int* order, int seed) {
+    const int warps = (thread_count + warpSize - 1) / warpSize;
+    bool any = false;
+    for (int n = 0; n < warps; ++n) {
+        const int chosen = seed == 1 ? warps - 1 - n : n;
+        while (enter_threads(order, chosen) | release_warp(chosen * warpSize)) any = true;
+    }
+    return any;
+}
+
 static bool run_block(int seed) {
     static int order[most_threads];
     for (int k = 0; k < thread_count; ++k) {
@@ -238,15 +265,7 @@ static bool run_block(int seed) {
     }
     for (;;) {
         permute(order, seed);
-        for (bool progress = true; progress;) {
-            progress = false;
-            for (int k = 0; k < thread_count; ++k)
-                if (threads[order[k]].waiting == nothing) {
-                    enter(order[k]);
-                    progress = true;
-                }
-            for (int first = 0; first < thread_count; first += warpSize) progress |= release_warp(first);
-        }
+        for (bool progress = true; progress;) progress = seed > 1 ? advance_together(order) : advance_by_warps(order, seed);
         if (is_stopped) {
             is_stopped = false;
             return false;
