@@ -72,7 +72,8 @@ class CellPlan:
         """The exact solution between larger cells, and the inverse of the diagonal for what they do not see."""
         r = r.ravel()
         inverse, counts = self._coarse
-        coarse = inverse @ np.add.reduceat(r, self.parents)
+        # Not by a library of linear algebra: its threads would wait for the cores of the reductions.
+        coarse = np.einsum("ij,j->i", inverse, np.add.reduceat(r, self.parents))
         return coarse if len(coarse) == len(r) else np.repeat(coarse, counts) + r / self._columns
 
     @cached_property
