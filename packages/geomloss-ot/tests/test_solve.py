@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from geomloss_ot import OTResult, Progress, solve, solve_grid, solve_sample
+from geomloss_ot import OTResult, Progress, solve, solve_grid, solve_sample, solve_sample_batch
 from geomloss_ot.certificates import certify
 from geomloss_ot.geometries import MatrixGeometry
 
@@ -255,3 +255,32 @@ def test_refused_arrays(problem):
         _ = solve(np.eye(2), reg=1.0).lazy_plan
     with pytest.raises(TypeError, match="no points to map"):
         _ = solve(np.eye(2), reg=1.0).a_to_b
+
+
+def test_progress_is_printed_or_called_back(problem, capsys):
+    x, y, a, b = problem
+    result = solve_sample(x, y, a, b, reg=0.1, verbose=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == result.n_iter
+    assert "epsilon = 1.000e-01, marginal error" in lines[-1]
+    seen = []
+    batch = solve_sample_batch([x, x], [y, y[:7]], reg=0.1, verbose=True, callback=seen.append)
+    assert not capsys.readouterr().out
+    assert len(seen) == batch.n_iter
+
+
+def test_names_of_pot_are_understood(problem):
+    """The same call as to POT, whose entropy is relative to the product of the measures if asked for."""
+    ot = pytest.importorskip("ot")
+    x, y, a, b = problem
+    costs = ot.dist(x, y)
+    options = {"a": a, "b": b, "reg": 0.05, "unbalanced": 0.3, "unbalanced_type": "KL"}
+    theirs = ot.solve(costs, **options, max_iter=20_000, tol=1e-10)
+    ours = solve(costs, **options, max_iter=20_000, tol=1e-10)
+    for name in ("plan", "value_linear", "marginal_a", "marginal_b"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-5, atol=1e-9)
+    for mine, other in zip(ours.marginals, theirs.marginals, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5)
+    points = solve_sample(X_a=x, X_b=y, metric="sqeuclidean", **options, tol=1e-10, verbose=False)
+    np.testing.assert_allclose(points.plan, theirs.plan, rtol=1e-5, atol=1e-9)
+    assert points.sparse_plan().shape == points.plan.shape

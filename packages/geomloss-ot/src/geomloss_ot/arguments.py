@@ -131,8 +131,11 @@ def find_penalties(
 ) -> tuple[Penalty, Penalty]:
     """One penalty per side, from the argument called ``name``: a strength, None, or a pair of them.
 
-    A strength is a positive number, that ``in_cost_units`` converts; for ``"range"``, a pair (low, high).
+    A strength is a positive number, that ``in_cost_units`` converts; for ``"range"``, a pair (low, high). POT's
+    capital letters are accepted.
     """
+    if isinstance(unbalanced_type, str):
+        unbalanced_type = unbalanced_type.lower()
     check_choice("unbalanced_type", unbalanced_type, UNBALANCED_TYPES)
     is_pair = isinstance(given, (tuple, list))
     if unbalanced_type == "range":
@@ -172,7 +175,7 @@ def read_penalties(
         raise ValueError(f"unbalanced={unbalanced!r}, reach={reach!r}: give only one of them.")
     if reach is None:
         return find_penalties("unbalanced", unbalanced, unbalanced_type, float)
-    if unbalanced_type == "range":
+    if str(unbalanced_type).lower() == "range":
         raise ValueError(
             f"reach={reach!r}: give the bounds of unbalanced_type='range' as unbalanced=(low, high)."
         )
@@ -187,15 +190,20 @@ def _in_cost_units(distance: float, cost: Cost | None) -> float:
 
 
 def read_stopping(
-    like: Array, tol: float | None, max_iter: int, callback: Callable[[Progress], None] | None
+    like: Array,
+    tol: float | None,
+    max_iter: int,
+    callback: Callable[[Progress], None] | None = None,
+    *,
+    verbose: bool = False,
 ) -> Stopping:
-    """When to stop; the default tolerance depends on the dtype of ``like``."""
+    """When to stop; the default tolerance depends on the dtype of ``like``. A callback has precedence over printing."""
     if tol is None:
         tol = DEFAULT_TOLERANCES[library_of(like).dtype_name(like)]
     check_positive("tol", tol)
     if max_iter < 1:
         raise ValueError(f"max_iter={max_iter!r}: expected at least one iteration.")
-    return Stopping(tol, max_iter, callback)
+    return Stopping(tol, max_iter, print_progress if verbose and callback is None else callback)
 
 
 def print_progress(progress: Progress) -> None:

@@ -19,7 +19,7 @@ from .divergences import Annealing, Divergence, Solved, solve_divergence, warn_i
 from .geometries import Geometry, MatrixGeometry, PointGeometry, RaggedGeometry, pad
 from .measures import Measure, check_compatible_masses, check_points, check_same_kind, middle
 from .results import OTResult
-from .sinkhorn import Problem, Solution
+from .sinkhorn import Problem, Progress, Solution
 from .solve import Unbalanced
 
 Sizes = tuple[tuple[int, ...], tuple[int, ...]]
@@ -104,6 +104,8 @@ def solve_sample_batch(
     debias: bool = False,
     max_iter: int = 1000,
     tol: float | None = None,
+    verbose: bool = False,
+    callback: Callable[[Progress], None] | None = None,
 ) -> OTBatchResult:
     r"""Entropic optimal transport between pairs of clouds of any sizes, all solved together.
 
@@ -116,7 +118,7 @@ def solve_sample_batch(
         B clouds each, (N_k, D) and (M_k, D); also arrays (B, N, D) and (B, M, D).
     a, b
         Their weights, B arrays (N_k,) and (M_k,). Default: 1/N_k and 1/M_k.
-    metric, reg, unbalanced, unbalanced_type, blur, reach, debias, max_iter, tol
+    metric, reg, unbalanced, unbalanced_type, blur, reach, debias, max_iter, tol, verbose, callback
         As for :func:`solve_sample`, the same for all problems.
 
     Returns
@@ -158,7 +160,7 @@ def solve_sample_batch(
     geometry, aa, bb = (
         _geometry((x, y)[i], (x, y)[j], cost, (masks[i], masks[j])) for i, j in ((0, 1), (0, 0), (1, 1))
     )
-    stopping = read_stopping(x, tol, max_iter, None)
+    stopping = read_stopping(x, tol, max_iter, callback, verbose=verbose)
     problem = Problem(geometry, source, target, sides, epsilon)
     divergence = solve_divergence(problem, (aa, bb) if debias else None, Annealing(), stopping)
     warn_if_stopped_early(divergence, stopping, stacklevel=2)
@@ -175,6 +177,8 @@ def solve_batch(
     unbalanced_type: str = "kl",
     max_iter: int = 1000,
     tol: float | None = None,
+    verbose: bool = False,
+    callback: Callable[[Progress], None] | None = None,
 ) -> OTBatchResult:
     """Entropic optimal transport for explicit cost matrices of any sizes, all solved together.
 
@@ -186,7 +190,7 @@ def solve_batch(
         B cost matrices (N_k, M_k), or an array (B, N, M).
     a, b
         Weights, B arrays (N_k,) and (M_k,). Default: 1/N_k and 1/M_k.
-    reg, unbalanced, unbalanced_type, max_iter, tol
+    reg, unbalanced, unbalanced_type, max_iter, tol, verbose, callback
         As for :func:`solve`, the same for all problems.
 
     Returns
@@ -226,7 +230,7 @@ def solve_batch(
     masks, xp = (_mask(sizes[0]), _mask(sizes[1])), library_of(C[0]).namespace
     inside = masks[0][:, :, None] & masks[1][:, None, :]
     costs = pad(xp.concatenate([matrix.reshape(-1) for matrix in C]), inside)
-    stopping = read_stopping(C[0], tol, max_iter, None)
+    stopping = read_stopping(C[0], tol, max_iter, callback, verbose=verbose)
     problem = Problem(MatrixGeometry(costs), *_pad_weights(pairs, masks), sides, epsilon)
     divergence = solve_divergence(problem, None, Annealing(), stopping)
     warn_if_stopped_early(divergence, stopping, stacklevel=2)

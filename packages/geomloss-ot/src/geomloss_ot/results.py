@@ -137,6 +137,11 @@ class OTResult:
         return self._shaped(row_marginal(self._problem.T, *reversed(self.potentials)), 1)
 
     @property
+    def marginals(self) -> tuple[Array, Array]:
+        """Row sums and column sums of the plan."""
+        return self.marginal_a, self.marginal_b
+
+    @property
     def mapped_mass_a(self) -> Array:
         """Mass that leaves each source point; differs from its weight when mass is not conserved: (N,)."""
         return self.marginal_a

@@ -52,6 +52,7 @@ def solve_sample(
     backend: str = "online",
     max_iter: int = 1000,
     tol: float | None = None,
+    verbose: bool = False,
     callback: Callable[[Progress], None] | None = None,
 ) -> OTResult:
     r"""Entropic optimal transport between two point clouds.
@@ -103,8 +104,10 @@ def solve_sample(
         Largest number of iterations, annealing included.
     tol
         The relative L1 error of the marginals at which to stop. Default: 1e-5 in float64, 1e-4 in float32.
+    verbose
+        Print the temperature and marginal error of each iteration.
     callback
-        Called with the ``Progress`` of each iteration.
+        Called with the ``Progress`` of each iteration, instead of printing it.
 
     Returns
     -------
@@ -157,7 +160,9 @@ def solve_sample(
                 f"metric={metric!r}: choose 'online'."
             )
         method = partial(solve_multiscale, settings=Multiscale(width=0.0))
-    divergence = _solve(problem, geometries[1:], read_stopping(X_a, tol, max_iter, callback), method)
+    divergence = _solve(
+        problem, geometries[1:], read_stopping(X_a, tol, max_iter, callback, verbose=verbose), method
+    )
     return OTResult(divergence, centre)
 
 
@@ -174,6 +179,7 @@ def solve(
     C_bb: Array | None = None,
     max_iter: int = 1000,
     tol: float | None = None,
+    verbose: bool = False,
     callback: Callable[[Progress], None] | None = None,
 ) -> OTResult:
     r"""Entropic optimal transport for an explicit cost matrix.
@@ -202,7 +208,7 @@ def solve(
     source, target = read_measures((C, swapped), (a, b))
     self_geometries = _self_matrices(C, C_aa, C_bb)
     problem = Problem(MatrixGeometry(C), source, target, sides, epsilon)
-    stopping = read_stopping(C, tol, max_iter, callback)
+    stopping = read_stopping(C, tol, max_iter, callback, verbose=verbose)
     return OTResult(_solve(problem, self_geometries, stopping, _method(problem, mass, self_geometries)))
 
 
@@ -221,6 +227,7 @@ def solve_grid(
     debias: bool = False,
     max_iter: int = 1000,
     tol: float | None = None,
+    verbose: bool = False,
     callback: Callable[[Progress], None] | None = None,
 ) -> OTResult:
     r"""Entropic optimal transport between images: signals, pictures or volumes on regular grids.
@@ -239,7 +246,7 @@ def solve_grid(
     axes
         Bounds (low, high) of the domain along each axis of the grid, which the pixels of both images fill. Default:
         (0, 1) along each axis, without batches.
-    reg, unbalanced, unbalanced_type, mass, blur, reach, debias, max_iter, tol, callback
+    reg, unbalanced, unbalanced_type, mass, blur, reach, debias, max_iter, tol, verbose, callback
         As for :func:`solve_sample`. The size of a pixel is a sensible ``blur``.
 
     Returns
@@ -274,7 +281,7 @@ def solve_grid(
     sides = read_penalties(unbalanced, reach, unbalanced_type, cost)
     geometries = grid_geometries((source, target), (x, y), cost, debias=debias)
     problem = Problem(geometries[0], source, target, sides, epsilon)
-    stopping = read_stopping(a, tol, max_iter, callback)
+    stopping = read_stopping(a, tol, max_iter, callback, verbose=verbose)
     divergence = _solve(problem, geometries[1:], stopping, _method(problem, mass, geometries[1:]))
     return OTResult(divergence, grids=(size_a, size_b))
 
