@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..kernels.cuda_printing import OPTIONS, CudaText
 from ..kernels.nvrtc import compile_cubin, disassemble
@@ -139,8 +140,20 @@ def inner_loop(
     return InnerLoop(pairs, 1, count_kinds(kinds), stack_accesses, (), loop.listing(path))
 
 
-def _resources(cubin: bytes, name: str) -> tuple[int, int]:
-    """Registers and local bytes of a function, from the attributes of the ELF file."""
+class Resources(NamedTuple):
+    """What a thread of a kernel takes, its spilled registers among the local memory."""
+
+    registers: int
+    local_bytes: int
+
+
+def resources_of(text: CudaText, arch: str) -> Resources:
+    """Compile a kernel for an architecture, without a look at its instructions."""
+    return _resources(compile_cubin(text.printed.source, arch, OPTIONS), text.printed.kernel_name)
+
+
+def _resources(cubin: bytes, name: str) -> Resources:
+    """Of a function, from the attributes of the ELF file."""
     sections = _sections(cubin)
     symbols, strings = sections[".symtab"], sections[".strtab"]
     found = {_FRAME_SIZE: 0, _REGISTER_COUNT: 0}
@@ -155,7 +168,7 @@ def _resources(cubin: bytes, name: str) -> tuple[int, int]:
                     found[attribute] = value & 0xFFFF
             at += size
         at += 4
-    return found[_REGISTER_COUNT], found[_FRAME_SIZE]
+    return Resources(found[_REGISTER_COUNT], found[_FRAME_SIZE])
 
 
 def _sections(cubin: bytes) -> dict[str, bytes]:
