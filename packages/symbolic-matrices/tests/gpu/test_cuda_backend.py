@@ -73,7 +73,7 @@ def test_arrays_are_read_where_they_are(cupy, rng):
             seen.append(arguments[0].view("int64"))
             run(grid, block, arguments, shared_mem=shared_mem)
 
-    request_kernel.variants[1] = cuda.Variant(variant.text, Spy(), variant.merge)
+    request_kernel.variants[1, 90] = cuda.Variant(variant.text, Spy(), variant.merge)
     library = library_named("cupy")
     problem = cuda.Problem(library, "float64", "cuda:0", (x, x), 32, 32, ())
     (out,) = cuda.run(request_kernel, problem)
