@@ -223,4 +223,4 @@ def test_unbalanced_free_support_is_a_critical_point(kind, debias):
         for share, cloud in zip(shares, clouds, strict=True)
     )
     (gradient,) = torch.autograd.grad(energy, x)
-    assert gradient.abs().max() < 1e-4 * (x.detach() @ x.detach().T).abs().max()
+    assert gradient.abs().max() < 1e-4
