@@ -168,7 +168,7 @@ class _Cuda(ModuleType):
     def __init__(self) -> None:
         super().__init__("cupy.cuda")
         self.multiprocessors, self.device_count, self.driver_version = 4, 1, 13000
-        self.capability = (9, 0)
+        self.capability = "90"
         self.failure = "cudaErrorNoDevice: no CUDA-capable device is detected"
         self.events: list[tuple[str, Any]] = []
         self.current_device, self.current_stream, self.is_capturing = 0, 0, False
@@ -206,11 +206,8 @@ class _Cuda(ModuleType):
 
     def Device(self, number: int | None = None) -> Any:
         context = self._entered_device(self.current_device if number is None else number)
-        context.attributes = {  # type: ignore[attr-defined]
-            "MultiProcessorCount": self.multiprocessors,
-            "ComputeCapabilityMajor": self.capability[0],
-            "ComputeCapabilityMinor": self.capability[1],
-        }
+        context.attributes = {"MultiProcessorCount": self.multiprocessors}  # type: ignore[attr-defined]
+        context.compute_capability = self.capability  # type: ignore[attr-defined]
         return context
 
     def _stream_of(self, other: Any) -> Any:

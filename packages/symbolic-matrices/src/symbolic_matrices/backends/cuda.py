@@ -341,9 +341,8 @@ class Device(NamedTuple):
 
 @functools.lru_cache(maxsize=64)  # CuPy asks the driver for a hundred attributes at each look
 def _device(cupy: ModuleType, number: int) -> Device:
-    attributes = cupy.cuda.Device(number).attributes
-    major, minor = (attributes[f"ComputeCapability{part}"] for part in ("Major", "Minor"))
-    return Device(int(attributes["MultiProcessorCount"]), 10 * int(major) + int(minor))
+    device = cupy.cuda.Device(number)
+    return Device(int(device.attributes["MultiProcessorCount"]), int(device.compute_capability))
 
 
 def _pack(
