@@ -150,8 +150,8 @@ def test_captured_launches_read_the_data_again(machine, rng, monkeypatch):
         captured.append((node, arguments, options))
         node(*arguments, **options)
 
-    def capture(kernel, rows):
-        variant = variant_of(kernel, rows)
+    def capture(kernel, rows, device):
+        variant = variant_of(kernel, rows, device)
         run, merge = (functools.partial(launch_and_keep, node) for node in (variant.run, variant.merge))
         run.num_regs = variant.run.num_regs
         return cuda.Variant(variant.text, run, merge)
