@@ -111,11 +111,11 @@ def execute(request: Request, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
 
 def _stored(request: Request, arrays: tuple[Array, ...]) -> tuple[str, ...]:
     """The dtypes of the arrays, where they are not all that of the kernel."""
-    name_of, dtype = request.library.dtype_name, request.dtype
-    for array in arrays:
-        if name_of(array) != dtype:
-            return tuple([name_of(array) for array in arrays])
-    return ()
+    library = request.library
+    dtype = library.dtype_named(request.dtype)
+    if all([array.dtype == dtype for array in arrays]):
+        return ()
+    return tuple([library.dtype_name(array) for array in arrays])
 
 
 @dataclass(frozen=True)
