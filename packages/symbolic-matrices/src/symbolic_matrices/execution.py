@@ -113,7 +113,7 @@ def _stored(request: Request, arrays: tuple[Array, ...]) -> tuple[str, ...]:
     """The dtypes of the arrays, where they are not all that of the kernel."""
     library = request.library
     dtype = library.dtype_named(request.dtype)
-    if all([array.dtype == dtype for array in arrays]):
+    if all(array.dtype == dtype for array in arrays):
         return ()
     return tuple([library.dtype_name(array) for array in arrays])
 
