@@ -24,7 +24,7 @@ from .costs import Cost
 from .flows import Edges, Flow, count_units, greatest_flow, join_edges
 from .geometries import PointGeometry
 from .measures import Measure, middle
-from .multiscale import Multiscale, SortedCloud, keep_dense_pairs, solve_multiscale, sort_cloud
+from .multiscale import Cells, Cloud, Multiscale, build_hierarchy, dense_problem, solve_multiscale
 from .penalties import Balanced
 from .sinkhorn import Problem, Stopping, converge, row_marginal, sinkhorn
 
@@ -34,6 +34,7 @@ _PRUNED_PAIRS = 4e6  # from here on, the plan keeps the pairs of density above e
 _TRUNCATION = 8.0
 _SHARPENING_ITERATIONS = 40
 _LEAST_TOLERANCE = 1e-4  # of iterations in float32
+_FINEST = 1e-4  # edge of the smallest cells, in units of the largest side of a cloud
 _CELLS_PER_BLUR = {1: 8.0, 2: 2.0}  # by the exponent: what cells add is a few percent of what entropy adds
 _CELLS_PER_BLUR_OF_FLOWS = 4.0  # which are sharper
 _MISSED = 0.1  # of the gap that is allowed: what the missing mass of a plan may cost
@@ -63,12 +64,12 @@ class Pair:
         return Problem(PointGeometry(x, y, self.cost), a, b, (Balanced(), Balanced()), 1.0)
 
     @cached_property
-    def clouds(self) -> tuple[SortedCloud, SortedCloud]:
+    def clouds(self) -> tuple[Cloud, Cloud]:
         to_numpy = library_of(self.x).to_numpy
         x, y = (to_numpy(library_of(z).detach(z)).astype(np.float64) for z in (self.x, self.y))
         a, b = (to_numpy(library_of(m.weights).detach(m.weights)).astype(np.float64) for m in self.measures)
         centre = middle(x, y)
-        return sort_cloud(x - centre, a), sort_cloud(y - centre, b * (a.sum() / b.sum()))
+        return _sort_cloud(x - centre, a), _sort_cloud(y - centre, b * (a.sum() / b.sum()))
 
     @property
     def dim(self) -> int:
@@ -80,13 +81,46 @@ class Pair:
         return float(self.entropic.geometry.cost_bound) ** (1 / self.cost.power)
 
     @property
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """The sorted points."""
+        left, right = self.clouds
+        return left.hierarchy.points, right.hierarchy.points
+
+    @property
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.clouds[0].measure.weights, self.clouds[1].measure.weights
+        """Those of the sorted points."""
+        left, right = self.clouds
+        return left.hierarchy.weights, right.hierarchy.weights
+
+    def cells(self, edge: float) -> tuple[Cells, Cells]:
+        """The cells of both clouds with edges of at most ``edge``."""
+        left, right = (cloud.cells(cloud.hierarchy.number_of(edge)) for cloud in self.clouds)
+        return left, right
+
+    def pool(self, cells: tuple[Cells, Cells], potentials: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
+        """Means over cells of potentials of the sorted points."""
+        sides = zip(self.clouds, cells, potentials, strict=True)
+        return [cloud.hierarchy.means(side.level, values) for cloud, side, values in sides]
+
+    def spread(self, cells: tuple[Cells, Cells]) -> float:
+        """What it costs at most to leave cells in the proportions of their points, rather than from their centroids.
+
+        For squared distances, what it costs: they are the sum of those to the centroids and of those between them.
+        """
+        sides = zip(self.clouds, cells, strict=True)
+        return sum(cloud.hierarchy.spread(side.level, self.cost.power) for cloud, side in sides)
 
     @property
     def size(self) -> int:
         """Number of pairs."""
         return len(self.x) * len(self.y)
+
+
+def _sort_cloud(points: np.ndarray, weights: np.ndarray) -> Cloud:
+    """A cloud whose cells are NumPy's arrays."""
+    span = float(np.ptp(points, axis=0).max())
+    hierarchy = build_hierarchy(points, weights, _FINEST * span if span > 0 else 1.0)
+    return Cloud(hierarchy, np.asarray, np.asarray)
 
 
 @dataclass(frozen=True)
@@ -119,7 +153,7 @@ def entropic_potentials(pair: Pair, blur: float) -> tuple[np.ndarray, np.ndarray
         solution = sinkhorn(problem, schedule, stopping)
     to_numpy = library_of(pair.x).to_numpy
     f, g = (
-        cloud.sorted(to_numpy(values).astype(np.float64))
+        cloud.hierarchy.sorted(to_numpy(values).astype(np.float64))
         for cloud, values in zip(pair.clouds, (solution.f, solution.g), strict=True)
     )
     return f, g
@@ -130,10 +164,10 @@ def entropic_potentials(pair: Pair, blur: float) -> tuple[np.ndarray, np.ndarray
 
 def lower_bound(pair: Pair, f: np.ndarray) -> LowerBound:
     """The dual value of g_j = min_i C_ij - f_i and f_i = min_j C_ij - g_j, which no plan undercuts."""
-    left, right = pair.clouds
-    g = _c_transform(pair.cost, right.points, left.points, f)
-    f = _c_transform(pair.cost, left.points, right.points, g)
-    return LowerBound(float(left.measure.integrate(f) + right.measure.integrate(g)), f, g)
+    (x, y), (a, b) = pair.points, pair.weights
+    g = _c_transform(pair.cost, y, x, f)
+    f = _c_transform(pair.cost, x, y, g)
+    return LowerBound(float(a @ f + b @ g), f, g)
 
 
 def _c_transform(cost: Cost, x: np.ndarray, y: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -168,18 +202,14 @@ def _between(cost: Cost, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def bound_between_cells(pair: Pair, trial: Trial) -> float:
-    """The cost of a plan between cells that are smaller than the blur, rounded to the right marginals.
-
-    The mass of a cell leaves it in the proportions of its points. For squared distances, what this costs is the spread
-    of the cells around their centroids; for distances, at most that.
-    """
+    """The cost of a plan between cells that are smaller than the blur, rounded to the right marginals."""
     power, blur = pair.cost.power, trial.blur
-    left, right = (cloud.cells(blur / _CELLS_PER_BLUR[power]) for cloud in pair.clouds)
+    left, right = cells = pair.cells(blur / _CELLS_PER_BLUR[power])
     geometry = PointGeometry(left.points, right.points, pair.cost)
     problem = Problem(geometry, left.measure, right.measure, (Balanced(), Balanced()), power * blur**power)
-    f, g = left.pool(trial.potentials[0]), right.pool(trial.potentials[1])
+    f, g = pair.pool(cells, trial.potentials)
     if len(f) * len(g) > _PRUNED_PAIRS:
-        problem = keep_dense_pairs(problem, (left, right), (f, g), _TRUNCATION)
+        problem = dense_problem(problem, cells, (f, g), _TRUNCATION)
     a, b = problem.source.weights, problem.target.weights
     # What marginals miss travels at the cost of the product of both measures.
     f, g = _sharpened(problem, g, tol=_MISSED * trial.allowed / _product_cost(geometry, a, b))
@@ -187,7 +217,7 @@ def bound_between_cells(pair: Pair, trial: Trial) -> float:
     costs = problem.geometry.apply_plan_cost(problem.epsilon, plan.f, plan.g, b[:, None])[:, 0]
     u, v = plan.rank_one
     completed = float(problem.source.integrate(costs)) + _product_cost(geometry, a * u, b * v)
-    return completed + left.spread(power) + right.spread(power)
+    return completed + pair.spread(cells)
 
 
 def _sharpened(problem: Problem, g: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
@@ -211,12 +241,14 @@ def _product_cost(geometry: Any, u: np.ndarray, v: np.ndarray) -> float:
 def bound_between_partners(pair: Pair, trial: Trial) -> float:
     """The cost of a plan between the pairs (i, j) of cells where C_ij - f_i - g_j is among the smallest for i or for j.
 
-    What these pairs leave goes to partners among the cells that have some left, until nothing is. The mass of a cell
-    leaves it in the proportions of its points, as in :func:`bound_between_cells`.
+    What these pairs leave goes to partners among the cells that have some left, until nothing is.
     """
-    left, right = (cloud.cells(trial.blur / _CELLS_PER_BLUR_OF_FLOWS) for cloud in pair.clouds)
-    sides = _Side(left.points, left.pool(trial.lower.f)), _Side(right.points, right.pool(trial.lower.g))
-    weights = left.level.weights, right.level.weights
+    left, right = cells = pair.cells(trial.blur / _CELLS_PER_BLUR_OF_FLOWS)
+    f, g = pair.pool(cells, (trial.lower.f, trial.lower.g))
+    sides, weights = (
+        (_Side(left.points, f), _Side(right.points, g)),
+        (left.level.weights, right.level.weights),
+    )
     a, b, unit = count_units(*weights)
     total, rest = int(a.sum()), Edges(np.arange(len(a)), np.arange(len(b)))
     for count in _PARTNERS:
@@ -231,22 +263,21 @@ def bound_between_partners(pair: Pair, trial: Trial) -> float:
         flow = greatest_flow(a, b, _likely(pair.cost, sides, rest, _OTHERS))
         flows.append(flow)
     whole = Flow(*(np.concatenate(parts) for parts in zip(*flows, strict=True)))
-    spread = left.spread(pair.cost.power) + right.spread(pair.cost.power)
-    return _flow_cost(PointGeometry(left.points, right.points, pair.cost), weights, whole, unit) + spread
+    geometry = PointGeometry(left.points, right.points, pair.cost)
+    return _flow_cost(geometry, weights, whole, unit) + pair.spread(cells)
 
 
 def bound_by_assignment(pair: Pair, lower: LowerBound) -> float:
     """The cost of the best assignment between likely pairs of small clouds of equal weights; infinity for others."""
-    left, right = pair.clouds
-    a, b, unit = count_units(*pair.weights)
+    (x, y), (a, b, unit) = pair.points, count_units(*pair.weights)
     n = len(a)
     if n > _MOST_ASSIGNED or n != len(b) or not bool((a == 1).all() and (b == 1).all()):
         return math.inf
-    sides, everything = (_Side(left.points, lower.f), _Side(right.points, lower.g)), np.arange(n)
-    geometry = PointGeometry(left.points, right.points, pair.cost)
+    sides, everything = (_Side(x, lower.f), _Side(y, lower.g)), np.arange(n)
+    geometry = PointGeometry(x, y, pair.cost)
     for count in (_PARTNERS[-1], _OTHERS):
         rows, columns = _likely(pair.cost, sides, Edges(everything, everything), count)
-        costs = _between(pair.cost, left.points[rows], right.points[columns])
+        costs = _between(pair.cost, x[rows], y[columns])
         # Explicit zeros are no edges: reduced costs are not negative, and leave the best assignment as it is.
         reduced = np.maximum(costs - lower.f[rows] - lower.g[columns], 0.0)
         graph = csr_array((reduced + max(float(reduced.max()), 1e-300) * 1e-9, (rows, columns)), shape=(n, n))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from .pairs import CloudCells, SortedCloud, keep_dense_pairs, sort_cloud
+from .cells import Cells, Cloud
+from .hierarchy import build_hierarchy
+from .masks import dense_problem
 from .solver import Multiscale, choose_multiscale, solve_multiscale
 
 __all__ = [
-    "CloudCells",
+    "Cells",
+    "Cloud",
     "Multiscale",
-    "SortedCloud",
+    "build_hierarchy",
     "choose_multiscale",
-    "keep_dense_pairs",
+    "dense_problem",
     "solve_multiscale",
-    "sort_cloud",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -81,6 +82,28 @@ class Hierarchy:
         counts = (number for number in range(self.depth) if _FEWER * self.count(number) < len(self.points))
         number = next(counts, None)
         return self.finest if number is None else _pool(self.finest, number, self.width * 2.0**number)
+
+    def number_of(self, edge: float) -> int:
+        """The largest scale whose cells have edges of at most ``edge``, or the smallest one."""
+        return max(0, math.floor(math.log2(edge / self.width)))
+
+    def means(self, level: Level, values: np.ndarray) -> np.ndarray:
+        """Means (K,) over cells of the values (N,) of the sorted points; plain ones, as cells may have no mass."""
+        found: np.ndarray = np.add.reduceat(values, level.starts) / self._sizes(level)
+        return found
+
+    def spread(self, level: Level, power: int) -> float:
+        """What it costs to bring all the mass to the centroids of cells: sum_i w_i |x_i - c|^p over the points."""
+        offsets = self.points - np.repeat(level.points, self._sizes(level), axis=0)
+        return float(self.weights @ (offsets**2).sum(-1) ** (power / 2))
+
+    def _sizes(self, level: Level) -> np.ndarray:
+        """How many points each cell has."""
+        return np.diff(np.append(level.starts, len(self.points)))
+
+    def sorted(self, values: np.ndarray) -> np.ndarray:
+        """Values (N, ...) of the points as they were given, in the order of the hierarchy."""
+        return values[self.order]
 
     def unsorted(self, values: np.ndarray) -> np.ndarray:
         """Values (N, ...) in the order in which the points were given."""

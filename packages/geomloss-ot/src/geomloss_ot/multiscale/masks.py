@@ -23,11 +23,16 @@ def masked_problem(
     problem: Problem, cells: tuple[Cells, Cells], guess: Solution, truncation: float
 ) -> Problem:
     """The same problem between the pairs of blocks that matter for potentials close to a guess."""
-    left, right = cells
+    return dense_problem(problem, cells, highest_potentials(problem, guess), truncation + SLACK)
+
+
+def dense_problem(
+    problem: Problem, cells: tuple[Cells, Cells], potentials: tuple[np.ndarray, np.ndarray], truncation: float
+) -> Problem:
+    """The same problem without the pairs of blocks where the density of the plan is below exp(-truncation)."""
     assert isinstance(problem.geometry, PointGeometry)
-    tops = highest_potentials(problem, guess)
-    blocks = left.blocks, right.blocks
-    ranges = kept_pairs(problem, cells, (blocks, tops), truncation + SLACK)
+    blocks = cells[0].blocks, cells[1].blocks
+    ranges = kept_pairs(problem, cells, (blocks, potentials), truncation)
     return replace(problem, geometry=replace(problem.geometry, ranges=ranges))
 
 
