@@ -45,8 +45,8 @@ class Divergence:
     """OT(a, b), and OT(a, a) and OT(b, b) if debiased."""
 
     ab: Solved
-    aa: Solved | None
-    bb: Solved | None
+    aa: Solved | None = None
+    bb: Solved | None = None
 
     @property
     def parts(self) -> tuple[Solved, ...]:

@@ -67,8 +67,7 @@ def solve_multiscale(
     """Solve a problem between points, and the two symmetric ones if their geometries are given."""
     geometry = problem.geometry
     assert isinstance(geometry, PointGeometry)
-    own = self_geometries or tuple(PointGeometry(x, x, geometry.cost) for x in (geometry.x, geometry.y))
-    problems = [problem, *symmetric_problems(problem, (own[0], own[1]))]
+    problems = [problem, *(symmetric_problems(problem, self_geometries) if self_geometries else ())]
     has_kink = not geometry.cost.bilinear and settings.width is None
     last = 0 if settings.width == 0 or has_kink else _FINER
     walks, convert = _walks(problems, settings, stopping, last)
@@ -76,19 +75,19 @@ def solve_multiscale(
     coarse = _FINER + max(0, round(math.log2(_COARSE * blur / width)))
     stages = first_stages(walks, coarse)
     before = stages
-    count = 1 if self_geometries is None else 3
     while not is_finest(walks, stages) and not (
-        stages.ab.number <= last and _is_accurate((before, stages), count, settings)
+        stages.ab.number <= last and _is_accurate((before, stages), settings)
     ):
         before, stages = stages, refine(walks, stages)
     parts: list[Any] = [
         Solved(one, convert(extend(walk, stage)))
-        for one, walk, stage in zip(problems, walks[:count], stages, strict=False)
+        for one, walk, stage in zip(problems, walks, stages, strict=False)
+        if walk is not None and stage is not None
     ]
-    return Divergence(*[*parts, None, None][:3])
+    return Divergence(*parts)
 
 
-def _is_accurate(pair: tuple[Stages, Stages], count: int, settings: Multiscale) -> bool:
+def _is_accurate(pair: tuple[Stages, Stages], settings: Multiscale) -> bool:
     """Whether what changed from the last cells to these ones foretells small changes down to the points.
 
     Of the value and of displacements, the gradients of the debiased potentials.
@@ -96,7 +95,7 @@ def _is_accurate(pair: tuple[Stages, Stages], count: int, settings: Multiscale) 
     before, stages = pair
     if not stages.ab.is_new:
         return False  # the same cells tell nothing
-    if not _is_value_accurate(stages[:count], settings.accuracy):
+    if not _is_value_accurate(stages, settings.accuracy):
         return False
     geometry = stages.ab.problem.geometry
     assert isinstance(geometry, PointGeometry)
@@ -105,7 +104,7 @@ def _is_accurate(pair: tuple[Stages, Stages], count: int, settings: Multiscale) 
     for side in (0, 1):
         cells = stages.ab.cells[side]
         every = slice(None, None, -(-len(cells.level) // _SAMPLE))
-        old, new = (displacements(some, side, cells.points[every], count > 1) for some in (before, stages))
+        old, new = (displacements(some, side, cells.points[every]) for some in (before, stages))
         weights = cells.measure.weights[every]
         change, size = (Measure(weights).integrate((d**2).sum(-1)) ** 0.5 for d in (new - old, new))
         least = _LEAST * _blur(stages.ab.problem) * float(weights.sum()) ** 0.5
@@ -114,19 +113,20 @@ def _is_accurate(pair: tuple[Stages, Stages], count: int, settings: Multiscale) 
     return True
 
 
-def _is_value_accurate(stages: tuple[Stage, ...], accuracy: float) -> bool:
-    signs = (1.0, -0.5, -0.5)
+def _is_value_accurate(stages: Stages, accuracy: float) -> bool:
     value, change = 0.0, 0.0
-    for sign, stage in zip(signs, stages, strict=False):
+    for sign, stage in zip((1.0, -0.5, -0.5), stages, strict=True):
+        if stage is None:
+            continue
         if stage.guess is None:
             return False
         value += sign * float(stage.solution.value)
         change += sign * float(stage.solution.value - stage.guess.value)
-    problem, weights = stages[0].problem, stages[0].problem.source.weights
-    if len(stages) > 1:
+    problem, weights = stages.ab.problem, stages.ab.problem.source.weights
+    if stages.aa is not None:
         value += problem.epsilon / 2 * float(problem.source.mass - problem.target.mass) ** 2
     digits = float(library_of(weights).namespace.finfo(weights.dtype).eps)
-    return abs(change) / _DECREASE <= accuracy * abs(value) + digits * abs(float(stages[0].solution.value))
+    return abs(change) / _DECREASE <= accuracy * abs(value) + digits * abs(float(stages.ab.solution.value))
 
 
 def _blur(problem: Problem) -> float:

@@ -67,19 +67,19 @@ class Stage(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """The same stage of the problem and of the two symmetric ones."""
+    """The same stage of the problem and of the two symmetric ones, where these are solved."""
 
     ab: Stage
-    aa: Stage
-    bb: Stage
+    aa: Stage | None = None
+    bb: Stage | None = None
 
 
 class Walks(NamedTuple):
-    """The problem and the two symmetric ones, on shared clouds."""
+    """The problem and, for debiased divergences, the two symmetric ones, on shared clouds."""
 
     ab: Walk
-    aa: Walk
-    bb: Walk
+    aa: Walk | None = None
+    bb: Walk | None = None
 
     @property
     def depth(self) -> int:
@@ -110,15 +110,15 @@ def refine(walks: Walks, stages: Stages) -> Stages:
 def _next_stages(walks: Walks, stages: Stages | None, number: int, epsilon: float) -> Stages:
     """Solve the symmetric problems first: as their potentials change, so do those of the problem, at first order."""
     aa, bb = (
-        _next_stage(walk, stage, number, epsilon)
-        for walk, stage in zip(walks[1:], stages[1:] if stages else (None, None), strict=True)
+        None if walk is None else _next_stage(walk, stage, number, epsilon)
+        for walk, stage in ((walks.aa, stages and stages.aa), (walks.bb, stages and stages.bb))
     )
     changes = _change(aa), _change(bb)
     return Stages(_next_stage(walks.ab, stages and stages.ab, number, epsilon, changes), aa, bb)
 
 
-def _change(stage: Stage) -> Array | None:
-    return None if stage.guess is None else stage.solution.f - stage.guess.f
+def _change(stage: Stage | None) -> Array | None:
+    return None if stage is None or stage.guess is None else stage.solution.f - stage.guess.f
 
 
 def is_finest(walks: Walks, stages: Stages) -> bool:
@@ -126,10 +126,10 @@ def is_finest(walks: Walks, stages: Stages) -> bool:
     return all(cloud.is_finest(stages.ab.number) for cloud in walks.ab.clouds)
 
 
-def displacements(stages: Stages, side: int, points: Array, debias: bool) -> Array:
+def displacements(stages: Stages, side: int, points: Array) -> Array:
     """Gradients of the potential of one side at any points, for squared distances, without that of the self term."""
-    found = _gradient(stages.ab, side, points)
-    return found - _gradient(stages[1 + side], 0, points) if debias else found
+    found, own = _gradient(stages.ab, side, points), (stages.aa, stages.bb)[side]
+    return found if own is None else found - _gradient(own, 0, points)
 
 
 def _gradient(stage: Stage, side: int, points: Array) -> Array:
