@@ -86,7 +86,7 @@ def solve_divergence(
     schedule = epsilon_schedule(start, problem.epsilon, annealing.scaling**power)
     ab = Solved(problem, sinkhorn(problem, schedule, stopping))
     if self_geometries is None:
-        return Divergence(ab, None, None)
+        return Divergence(ab)
     # Averaged updates of a symmetric problem at least halve the error each time, at any temperature, when
     # exp(-C / epsilon) is a positive kernel: annealing would only add iterations.
     aa, bb = (

@@ -42,7 +42,7 @@ def solve_given_mass(problem: Problem, mass: float, stopping: Stopping) -> Diver
     given = GivenMass(mass, price)
     problem = replace(problem, penalties=(Partial(price), Partial(price)), given_mass=given)
     solution = replace(solution, value=solution.value - problem.detached().unpaid)
-    return Divergence(Solved(problem, solution), None, None)
+    return Divergence(Solved(problem, solution))
 
 
 def _whole(problem: Problem, masses: tuple[float, float], stopping: Stopping) -> Divergence:
@@ -52,7 +52,7 @@ def _whole(problem: Problem, masses: tuple[float, float], stopping: Stopping) ->
         for own, other in (masses, reversed(masses))
     ]
     problem = replace(problem, penalties=(penalties[0], penalties[1]))
-    return Divergence(Solved(problem, sinkhorn(problem, _schedule(problem), stopping)), None, None)
+    return Divergence(Solved(problem, sinkhorn(problem, _schedule(problem), stopping)))
 
 
 def _search(problem: Problem, mass: float, stopping: Stopping) -> tuple[float, Solution]:

@@ -16,7 +16,7 @@ from ..measures import Measure
 from ..sinkhorn import Problem, Stopping, to_tensors
 from .cells import Cloud
 from .hierarchy import build_hierarchy
-from .walk import Stage, Stages, Walk, Walks, displacements, extend, first_stages, is_finest, refine
+from .walk import Stages, Walk, Walks, displacements, extend, first_stages, is_finest, refine
 
 _FINER = 10  # scales below the cells that are asked for: there, cells are as good as points
 _COARSE = 2.0  # edge of the cells while temperatures decrease, in units of the blur
