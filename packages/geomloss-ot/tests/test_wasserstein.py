@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geomloss_ot import bounds, flows, wasserstein_distance
-from geomloss_ot.costs import SQEUCLIDEAN
+from geomloss_ot import wasserstein_distance
+from geomloss_ot.costs import EUCLIDEAN, SQEUCLIDEAN
 from geomloss_ot.measures import Measure
+from geomloss_ot.wasserstein import distances, duals, flows, linear_programs, pair, plans
 
 ROUNDING = 1e-7  # of the network simplex of POT
 
@@ -43,8 +44,9 @@ def check_bounds(found, x, y, a, b):
 @pytest.mark.parametrize("p", [1, 2])
 @pytest.mark.parametrize("smallest", [0, 10**9])
 def test_the_bounds_enclose_the_exact_distance(monkeypatch, p, smallest):
-    for limit in ("_MULTISCALE_PAIRS", "_PRUNED_PAIRS"):  # through cells and blocks, or not
-        monkeypatch.setattr(bounds, limit, smallest)
+    monkeypatch.setattr(pair, "_MULTISCALE_PAIRS", smallest)  # through cells and blocks, or not
+    monkeypatch.setattr(plans, "_PRUNED_PAIRS", smallest)
+    monkeypatch.setattr(distances, "_MOST_EXACT", 0)  # without linear programs
     count, other = 900, 800
     x, y = sphere_and_blobs(count, other)
     rng = np.random.default_rng(1)
@@ -62,9 +64,9 @@ def test_the_lower_bound_is_of_second_order():
     x, y = sphere_and_blobs(1500, 1500)
     weights = np.full(1500, 1 / 1500)
     exact = exact_distance(x, y, weights, weights, 2) ** 2
-    pair = bounds.Pair(x, y, (Measure(weights), Measure(weights)), SQEUCLIDEAN)
+    clouds = pair.Pair(x, y, (Measure(weights), Measure(weights)), SQEUCLIDEAN)
     blurs = (0.1, 0.05, 0.025)
-    values = [bounds.lower_bound(pair, bounds.entropic_potentials(pair, blur)[0]).value for blur in blurs]
+    values = [duals.lower_bound(clouds, pair.entropic_potentials(clouds, blur)[0]).value for blur in blurs]
     errors = [1 - value / exact for value in values]
     assert 0 <= errors[2] < errors[1] / 2 < errors[0] / 4
     assert errors[2] < 1e-3
@@ -76,11 +78,11 @@ def test_flows_leave_nothing():
     rng = np.random.default_rng(4)
     a, b = rng.random(200), rng.random(150)
     a, b = a / a.sum(), b / b.sum()
-    pair = bounds.Pair(x, y, (Measure(a), Measure(b)), SQEUCLIDEAN)
+    clouds = pair.Pair(x, y, (Measure(a), Measure(b)), SQEUCLIDEAN)
     exact = exact_distance(x, y, a, b, 2) ** 2
     for scale in (0.0, 0.1):
-        lower = bounds.lower_bound(pair, scale * rng.normal(size=200))
-        upper = bounds.bound_between_partners(pair, bounds.Trial(0.1, (a, b), lower, 0.0))
+        lower = duals.lower_bound(clouds, scale * rng.normal(size=200))
+        upper = plans.bound_between_partners(clouds, plans.Trial(0.1, (a, b), lower, 0.0))
         assert lower.value <= exact * (1 + ROUNDING)
         assert exact <= upper * (1 + ROUNDING) < 3 * exact
 
@@ -108,15 +110,69 @@ def test_greatest_flows_are_found():
     np.testing.assert_array_equal(plan, [[0, 2], [3, 0]])
 
 
-def test_two_samples_of_one_law_are_assigned():
+def test_masses_are_coupled_in_order():
+    a, b = np.array([0.2, 0.0, 0.5, 0.3]), np.array([0.6, 0.4, 0.2])
+    found = flows.couple_in_order(a, b)
+    plan = np.zeros((4, 3))
+    plan[found.rows, found.columns] = found.units
+    np.testing.assert_allclose(plan, [[0.2, 0, 0], [0, 0, 0], [0.4, 0.1, 0], [0, 0.3, 0]], atol=1e-15)
+
+
+def check_plan(found, x, y, a, b):
+    """The plan has the right marginals and the cost of the upper bound, which is that of the lower one."""
+    np.testing.assert_allclose(found.plan.sum(1), a, atol=1e-15)
+    np.testing.assert_allclose(found.plan.sum(0), b, atol=1e-15)
+    assert found.plan.data.min() > 0
+    assert found.plan.nnz < 2 * (len(a) + len(b))
+    pairs = found.plan.tocoo()
+    cost = pairs.data @ np.linalg.norm(x[pairs.row] - y[pairs.col], axis=1) ** found.p
+    np.testing.assert_allclose(cost ** (1 / found.p), found.upper, rtol=1e-9)
+    np.testing.assert_allclose(found.lower, found.upper, rtol=1e-9)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("is_uniform", [True, False])
+def test_exact_plans(p, is_uniform):
+    x, y = sphere_and_blobs(500, 400 if not is_uniform else 500)
+    rng = np.random.default_rng(5)
+    a, b = (np.ones(len(z)) if is_uniform else rng.random(len(z)) for z in (x, y))
+    if not is_uniform:
+        a[::7] = 0
+    a, b = a / a.sum(), b / b.sum()
+    found = wasserstein_distance(x, y, a, b, p=p, accuracy=0)
+    assert found.status == "converged"
+    check_plan(found, x, y, a, b)
+    np.testing.assert_allclose(found.value, check_bounds(found, x, y, a, b), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("p", "price"), [(1, 100.0), (2, 100.0), (2, 0.01)])
+def test_exact_plans_from_useless_potentials(monkeypatch, p, price):
+    """Programs find the pairs that matter, and a place for all the masses, whatever they start from."""
+    monkeypatch.setattr(linear_programs, "_PRICE", price)
+    x, y = sphere_and_blobs(150, 120)
+    rng = np.random.default_rng(6)
+    a, b = rng.random(150), rng.random(120)
+    a, b = a / a.sum(), b / b.sum()
+    clouds = pair.Pair(x, y, (Measure(a), Measure(b)), EUCLIDEAN if p == 1 else SQEUCLIDEAN)
+    start = duals.lower_bound(clouds, rng.normal(size=150))
+    found = linear_programs.transport_exactly(clouds, start)
+    np.testing.assert_allclose(found.upper, exact_distance(x, y, a, b, p) ** p, rtol=1e-9)
+    np.testing.assert_allclose(found.lower.value, found.upper, rtol=1e-9)
+
+
+def test_two_samples_of_one_law():
+    """Their distance is that of neighbours: only the optimal plan is sharp enough."""
     rng = np.random.default_rng(2)
     x, y = rng.random((2, 500, 2))
     found = wasserstein_distance(x, y, accuracy=1e-2)
     assert found.status == "converged"
+    assert found.plan is not None
+    check_plan(found, x, y, *np.full((2, 500), 1 / 500))
     check_bounds(found, x, y, *np.full((2, 500), 1 / 500))
 
 
-def test_bounds_that_stay_apart_are_told():
+def test_bounds_that_stay_apart_are_told(monkeypatch):
+    monkeypatch.setattr(distances, "_MOST_EXACT", 0)
     rng = np.random.default_rng(3)
     x, y = rng.random((300, 2)), rng.random((299, 2))
     with pytest.warns(UserWarning, match="lies between .* accuracy=1e-09"):
@@ -152,22 +208,30 @@ def test_kinds_of_arrays_agree():
     assert isinstance(found.potentials[0], torch.Tensor)
     found = wasserstein_distance(x.astype(np.float32), y.astype(np.float32))
     np.testing.assert_allclose([found.lower, found.upper], [expected.lower, expected.upper], rtol=1e-3)
+    found = wasserstein_distance(
+        torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32), accuracy=0
+    )
+    np.testing.assert_allclose(found.value, wasserstein_distance(x, y, accuracy=0).value, rtol=1e-6)
 
 
 def test_points_that_are_all_the_same():
     x = np.full((5, 3), 2.0)
     found = wasserstein_distance(x, x[:4])
     assert (found.lower, found.upper, found.status) == (0, 0, "converged")
+    np.testing.assert_allclose(found.plan.sum(1), np.full(5, 0.2))
+    np.testing.assert_allclose(found.plan.sum(0), np.full(4, 0.25))
     cloud = np.random.default_rng(0).normal(size=(50, 2))
-    found = wasserstein_distance(cloud, cloud)
-    assert found.upper < 1e-6
+    for accuracy in (1e-2, 0):
+        found = wasserstein_distance(cloud, cloud, accuracy=accuracy)
+        assert found.upper < 1e-6
+        assert found.status == "converged"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"p": 3}, "p=3: expected one of 1, 2"),
-        ({"accuracy": 0.0}, "accuracy=0.0: expected a positive"),
+        ({"accuracy": -0.1}, "accuracy=-0.1: expected a number that is not negative"),
         ({"a": np.full(10, 0.2)}, "equal masses"),
     ],
 )

@@ -38,6 +38,12 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name}={value!r}: expected a positive number.")
 
 
+def check_not_negative(name: str, value: float) -> None:
+    """Raise a ValueError unless the parameter is zero or more: NaN is not."""
+    if not value >= 0:
+        raise ValueError(f"{name}={value!r}: expected a number that is not negative.")
+
+
 def read_grid(
     name: str, weights: Array, axes: Sequence[tuple[float, float]] | None
 ) -> tuple[Measure, tuple[int, ...], tuple[tuple[float, ...], ...]]:

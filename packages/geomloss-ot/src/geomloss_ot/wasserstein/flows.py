@@ -23,7 +23,7 @@ class Flow(NamedTuple):
 
     rows: np.ndarray  # (E,)
     columns: np.ndarray  # (E,)
-    units: np.ndarray  # (E,), positive
+    units: np.ndarray  # (E,), positive: whole units, or masses
 
 
 def count_units(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -67,3 +67,17 @@ def greatest_flow(supply: np.ndarray, demand: np.ndarray, edges: Edges) -> Flow:
     return Flow(
         flow.row[kept].astype(np.int64), flow.col[kept].astype(np.int64) - n, flow.data[kept].astype(np.int64)
     )
+
+
+def couple_in_order(a: np.ndarray, b: np.ndarray) -> Flow:
+    """The plan between masses (N,) and (M,) that serves rows and columns in their order, with N + M pairs at most.
+
+    What one side has more than the other stays. Source: the rule of the north-west corner.
+    """
+    ends = np.cumsum(a), np.cumsum(b)
+    cuts = np.unique(np.concatenate(ends))
+    cuts = cuts[cuts <= min(ends[0][-1], ends[1][-1])]
+    masses = np.diff(cuts, prepend=0.0)
+    rows, columns = (np.searchsorted(end, cuts) for end in ends)
+    some = masses > 0
+    return Flow(rows[some], columns[some], masses[some])
