@@ -99,6 +99,24 @@ def test_float32_far_from_the_origin():
     assert float(far) == pytest.approx(float(near), rel=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["online", "tensorized"])
+@pytest.mark.parametrize("reach", [None, 1.0])
+@pytest.mark.parametrize("p", [1, 2])
+def test_float32_at_high_temperatures(p, reach, backend):
+    """Potentials are differences of numbers of the size of epsilon there, which leave no digit of the costs."""
+    x, y = _clouds(100, 80)
+    options = {"p": p, "blur": 10.0 ** (4 / p), "reach": reach, "backend": backend}
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        live = x.to(dtype, copy=True).requires_grad_()
+        value = SamplesLoss(**options)(live, y.to(dtype))
+        (gradient,) = torch.autograd.grad(value, live)
+        assert value.dtype == gradient.dtype == dtype
+        found.append((value.detach().double(), gradient.double()))
+    for single, double in zip(*found, strict=True):
+        torch.testing.assert_close(single, double, rtol=1e-3, atol=1e-6)
+
+
 def test_second_derivatives_are_right():
     """Against finite differences of the gradient, along a direction."""
     x, y = _clouds()

@@ -29,6 +29,11 @@ def epsilon_schedule(start: float, epsilon: float, ratio: float) -> tuple[float,
     >>> epsilon_schedule(0.0, 1.0, 0.5)
     (1.0,)
     """
+    if not start < math.inf:
+        raise ValueError(
+            f"The costs range up to {start}, which is no finite number: rescale points that are too far apart for "
+            "their dtype, and remove those where the cost is not defined, such as zero for cosines."
+        )
     if start <= epsilon:
         return (epsilon,)
     # The tolerance keeps rounding errors from adding a step next to the last one.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from symbolic_matrices import LazyTensor
 from symbolic_matrices.arrays import Array, library_of
 
-from .costs import Cost
+from .costs import COSTS, Cost
 from .geometries import Geometry, GridGeometry, MatrixGeometry, PointGeometry
-from .measures import Measure, check_points, check_same_kind, check_weights, uniform_weights
+from .measures import Measure, check_array, check_points, check_same_kind, check_weights, uniform_weights
 from .penalties import PENALTIES, Penalty, find_penalty
 from .sinkhorn import Progress, Stopping
 
@@ -27,15 +29,57 @@ def point_geometries(
         x, y = x - centre, y - centre
     pairs = ((x, y), (x, x), (y, y)) if debias else ((x, y),)
     if lazy:
+        _check_formula(x, y, cost)
         return tuple(PointGeometry(p, q, cost) for p, q in pairs)
-    power = cost.power
-    return tuple(MatrixGeometry(cost.coefficient * cost.dense(p, q), power) for p, q in pairs)
+    return tuple(MatrixGeometry(_dense_costs(p, q, cost), cost.power) for p, q in pairs)
+
+
+def _check_formula(x: Array, y: Array, cost: Cost) -> None:
+    """Raise a ValueError unless the function of a user returns one number per pair of points, as a formula."""
+    if cost.name in COSTS:
+        return
+    formula = cost.formula(LazyTensor(x[..., :, None, :]), LazyTensor(y[..., None, :, :]))
+    if not isinstance(formula, LazyTensor) or len(formula.shape) != x.ndim:
+        found = (
+            f"of shape {tuple(formula.shape)}" if isinstance(formula, LazyTensor) else type(formula).__name__
+        )
+        raise ValueError(
+            f"The cost {cost.name!r} of two LazyTensors returns a {found}: expected a LazyTensor of one number per "
+            "pair of points, such as ((x - y) ** 2).sum(-1)."
+        )
+
+
+def _dense_costs(x: Array, y: Array, cost: Cost) -> Array:
+    """The costs (..., N, M); a ValueError if the function of a user returns anything else."""
+    costs = cost.dense(x, y)
+    if cost.name not in COSTS:
+        expected = (*x.shape[:-1], y.shape[-2])
+        check_same_kind(f"What the cost {cost.name!r} returns", costs, "the points", x)
+        if tuple(costs.shape) != expected:
+            raise ValueError(
+                f"The cost {cost.name!r} of two arrays returns an array of shape {tuple(costs.shape)}: expected "
+                f"{expected}, one number per pair of points."
+            )
+    return cost.coefficient * costs
 
 
 def check_positive(name: str, value: float) -> None:
-    """Raise a ValueError unless the parameter is positive: NaN is not."""
-    if not value > 0:
-        raise ValueError(f"{name}={value!r}: expected a positive number.")
+    """Raise a ValueError unless the parameter is a number of Python or NumPy, positive and finite."""
+    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+        kind = "positive, finite number" + (", not an array" if hasattr(value, "ndim") else "")
+        raise ValueError(f"{name}={value!r}: expected a {kind}.")
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Raise a ValueError unless the parameter is a whole number that is large enough."""
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}.")
+
+
+def check_scaling(scaling: float) -> None:
+    """Raise a ValueError unless the parameter is a ratio between two steps of an annealing schedule."""
+    if not isinstance(scaling, numbers.Real) or not 0 < scaling < 1:
+        raise ValueError(f"scaling={scaling!r}: expected a number in (0, 1), such as 0.5 or 0.9.")
 
 
 def check_not_negative(name: str, value: float) -> None:
@@ -51,7 +95,9 @@ def read_grid(
 
     ``axes`` holds the bounds (low, high) of the domain; without it, the image has no batch and lives on a unit cube.
     """
-    dims = weights.ndim if axes is None else len(axes)
+    check_array(name, weights)
+    bounds = read_axes(axes, weights.ndim)
+    dims = len(bounds)
     if not 1 <= dims <= 3 or weights.ndim < dims or 0 in weights.shape:
         raise ValueError(
             f"{name} has shape {tuple(weights.shape)} and axes={axes!r}: expected a signal (N,), an image (N, M) or a "
@@ -59,14 +105,34 @@ def read_grid(
         )
     sizes = tuple(weights.shape[weights.ndim - dims :])
     coordinates = []
-    for size, (low, high) in zip(sizes, axes or ((0.0, 1.0),) * dims, strict=True):
-        if not low < high:
-            raise ValueError(f"axes={axes!r}: expected pairs (low, high) of increasing numbers.")
+    for size, (low, high) in zip(sizes, bounds, strict=True):
         width = (high - low) / size
         coordinates.append(tuple(low + (k + 0.5) * width for k in range(size)))
     flat = weights.reshape(*weights.shape[: weights.ndim - dims], -1)
     check_weights(name, flat, tuple(flat.shape), flat)
     return Measure(flat), sizes, tuple(coordinates)
+
+
+def read_axes(axes: Any, dims: int) -> tuple[tuple[float, float], ...]:
+    """The bounds (low, high) of a domain along each dimension: by default, those of a unit cube."""
+    if axes is None:
+        return ((0.0, 1.0),) * dims
+    pairs = tuple(axes) if hasattr(axes, "__len__") else ()
+    if not pairs or not all(_is_interval(pair) for pair in pairs):
+        raise ValueError(
+            f"axes={axes!r}: expected one pair (low, high) of increasing numbers per dimension of the grid, such as "
+            "((0, 1), (0, 1))."
+        )
+    return pairs
+
+
+def _is_interval(pair: Any) -> bool:
+    is_pair = hasattr(pair, "__len__") and len(pair) == 2
+    return (
+        is_pair
+        and all(isinstance(end, numbers.Real) for end in pair)
+        and -math.inf < pair[0] < pair[1] < math.inf
+    )
 
 
 def grid_geometries(
@@ -77,11 +143,11 @@ def grid_geometries(
         raise ValueError(
             f"metric={cost.name!r}: costs on grids are sums over axes, {' or '.join(map(repr, SEPARABLE_COSTS))}."
         )
-    batch = tuple(measures[0].weights.shape[:-1])
-    if batch != tuple(measures[1].weights.shape[:-1]) or len(coordinates[0]) != len(coordinates[1]):
+    batch, other_batch = (tuple(measure.weights.shape[:-1]) for measure in measures)
+    if batch != other_batch or len(coordinates[0]) != len(coordinates[1]):
+        shapes = [(*batch, *map(len, coordinates[0])), (*other_batch, *map(len, coordinates[1]))]
         raise ValueError(
-            f"a holds {batch} grids of dimension {len(coordinates[0])} and b {tuple(measures[1].weights.shape[:-1])} "
-            f"grids of dimension {len(coordinates[1])}: expected the same."
+            f"a and b have shapes {shapes[0]} and {shapes[1]}: expected as many grids, of the same dimension."
         )
     x, y = coordinates
     pairs = ((x, y), (x, x), (y, y)) if debias else ((x, y),)
@@ -122,8 +188,12 @@ def read_measures(
 def read_temperature(reg: float | None, blur: float | None, cost: Cost | None) -> float:
     """epsilon, from one of ``reg``, in the units of the cost, or ``blur``, a distance."""
     if (reg is None) == (blur is None):
-        options = "reg" if cost is None else "reg (in units of the cost) or blur (a distance)"
-        raise ValueError(f"reg={reg!r}, blur={blur!r}: expected exactly one temperature, as {options}.")
+        if cost is None:
+            raise ValueError("reg=None: expected a temperature, in the units of the cost.")
+        raise ValueError(
+            f"reg={reg!r}, blur={blur!r}: expected exactly one temperature, as reg (in units of the cost) or blur (a "
+            "distance)."
+        )
     if reg is not None:
         check_positive("reg", reg)
         return float(reg)
@@ -155,7 +225,7 @@ def find_penalties(
 
 
 def _strength(name: str, value: Any, in_cost_units: Callable[[float], float]) -> float | None:
-    if value is None:
+    if value is None or (isinstance(value, numbers.Real) and value == math.inf):
         return None
     check_positive(name, value)
     return in_cost_units(value)
@@ -165,6 +235,7 @@ def _range(name: str, value: Any, _: Callable[[float], float]) -> tuple[float, f
     if value is None:
         return None
     is_pair = isinstance(value, (tuple, list)) and len(value) == 2
+    is_pair = is_pair and all(isinstance(bound, numbers.Real) for bound in value)
     if not is_pair or not 0 <= value[0] <= value[1] < math.inf or not value[1] > 0:
         raise ValueError(
             f"{name}={value!r}: expected (low, high), ratios between the mass of the plan and that of the measure, "
@@ -207,8 +278,9 @@ def read_stopping(
     if tol is None:
         tol = DEFAULT_TOLERANCES[library_of(like).dtype_name(like)]
     check_positive("tol", tol)
-    if max_iter < 1:
-        raise ValueError(f"max_iter={max_iter!r}: expected at least one iteration.")
+    check_count("max_iter", max_iter)
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback={callback!r}: expected a function of a Progress, or None.")
     return Stopping(tol, max_iter, print_progress if verbose and callback is None else callback)
 
 

@@ -13,6 +13,7 @@ from symbolic_matrices.arrays import Array, library_of
 from .annealing import epsilon_schedule
 from .arguments import (
     grid_geometries,
+    read_axes,
     read_grid,
     read_penalties,
     read_stopping,
@@ -20,7 +21,14 @@ from .arguments import (
 )
 from .costs import Cost, find_cost
 from .geometries import Geometry, MatrixGeometry
-from .measures import Measure, check_compatible_masses, check_points, check_same_kind, check_weights
+from .measures import (
+    Measure,
+    check_array,
+    check_compatible_masses,
+    check_costs,
+    check_same_kind,
+    check_weights,
+)
 from .penalties import KullbackLeibler
 from .sinkhorn import Stopping
 
@@ -203,9 +211,8 @@ def barycenter(
     >>> barycenter(ends, costs, reg=0.1, C_aa=costs).round(3)
     array([0., 0., 1., 0., 0.])
     """
-    check_points("b", b)
-    check_points("C", C)
-    check_same_kind("C", C, "b", b)
+    check_costs("C", C)
+    check_same_kind("b", b, "C", C)
     if C.ndim != 2 or b.ndim != 2 or b.shape[-1] != C.shape[-1]:
         raise ValueError(
             f"b and C have shapes {tuple(b.shape)} and {tuple(C.shape)}: expected (K, M) and (N, M), "
@@ -213,6 +220,7 @@ def barycenter(
         )
     self_geometry = None
     if C_aa is not None:
+        check_costs("C_aa", C_aa)
         check_same_kind("C_aa", C_aa, "C", C)
         if tuple(C_aa.shape) != (C.shape[0], C.shape[0]):
             raise ValueError(f"C_aa has shape {tuple(C_aa.shape)}: expected {(C.shape[0], C.shape[0])}.")
@@ -286,7 +294,8 @@ def barycenter_grid(
     >>> float((middle * x).sum().round(3))
     0.5
     """
-    bounds = ((0.0, 1.0),) * (b.ndim - 1) if axes is None else axes
+    check_array("b", b)
+    bounds = read_axes(axes, max(b.ndim - 1, 1))
     if b.ndim <= len(bounds):
         raise ValueError(
             f"b has shape {tuple(b.shape)}: expected K images in front of the {len(bounds)} dimensions of the grid."
@@ -313,6 +322,11 @@ def barycenter_grid(
 
 def _strength(unbalanced: float | None, reach: float | None, cost: Cost | None, *, debias: bool) -> float:
     """Strength of the penalties on marginals, infinite where mass is conserved."""
+    for name, given in (("unbalanced", unbalanced), ("reach", reach)):
+        if isinstance(given, (tuple, list)):
+            raise ValueError(
+                f"{name}={given!r}: expected one number, for both marginals of all plans, or None."
+            )
     penalty = read_penalties(unbalanced, reach, "kl", cost)[0]
     if not isinstance(penalty, KullbackLeibler):
         return math.inf

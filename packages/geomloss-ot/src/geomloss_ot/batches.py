@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from .certificates import Certificate
 from .costs import Cost, find_cost
 from .divergences import Annealing, Divergence, Solved, solve_divergence, warn_if_stopped_early
 from .geometries import Geometry, MatrixGeometry, PointGeometry, RaggedGeometry, pad
-from .measures import Measure, check_compatible_masses, check_points, check_same_kind, middle
+from .measures import Measure, check_compatible_masses, check_costs, check_same_kind, middle
 from .results import OTResult
 from .sinkhorn import Problem, Progress, Solution
 from .solve import Unbalanced
@@ -62,6 +63,7 @@ class OTBatchResult:
 
     def __getitem__(self, k: int) -> OTResult:
         """The result of problem k, with arrays of its own sizes."""
+        k = operator.index(k)
         if not -len(self) <= k < len(self):
             raise IndexError(
                 f"This batch has {len(self)} problems, numbered from 0: there is no problem {k}."
@@ -212,12 +214,12 @@ def solve_batch(
     array([[0.5, 0. ],
            [0. , 0.5]])
     """
-    _check_lengths(C=C, a=a, b=b)
+    _check_lengths({"C": C}, a=a, b=b)
     epsilon = read_temperature(reg, None, None)
     sides = read_penalties(unbalanced, None, unbalanced_type, None)
     pairs = []
     for k, costs in enumerate(C):
-        check_points(f"C[{k}]", costs)
+        check_costs(f"C[{k}]", costs)
         check_same_kind(f"C[{k}]", costs, "C[0]", C[0])
         if costs.ndim != 2:
             raise ValueError(f"C[{k}] has shape {tuple(costs.shape)}: expected (N, M).")
@@ -268,8 +270,14 @@ def _mask(sizes: tuple[int, ...]) -> np.ndarray:
     return np.arange(max(sizes)) < np.array(sizes)[:, None]
 
 
-def _check_lengths(**sequences: Sequence[Array] | None) -> None:
-    lengths = {name: len(given) for name, given in sequences.items() if given is not None}
+def _check_lengths(needed: dict[str, Sequence[Array]], **optional: Sequence[Array] | None) -> None:
+    given = {**needed, **{name: value for name, value in optional.items() if value is not None}}
+    for name, value in given.items():
+        if not hasattr(value, "__len__"):
+            raise ValueError(
+                f"{name} is a {type(value).__name__}: expected a list of arrays, one per problem."
+            )
+    lengths = {name: len(value) for name, value in given.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
             f"Received sequences of lengths {lengths}: expected as many entries, one per problem."
@@ -280,7 +288,7 @@ def _read_pairs(
     clouds: tuple[Sequence[Array], Sequence[Array]],
     weights: tuple[Sequence[Array] | None, Sequence[Array] | None],
 ) -> list[tuple[Measure, Measure]]:
-    _check_lengths(X_a=clouds[0], X_b=clouds[1], a=weights[0], b=weights[1])
+    _check_lengths({"X_a": clouds[0], "X_b": clouds[1]}, a=weights[0], b=weights[1])
     pairs = []
     for k, (x, y) in enumerate(zip(*clouds, strict=True)):
         check_clouds(x, y, (f"X_a[{k}]", f"X_b[{k}]"))

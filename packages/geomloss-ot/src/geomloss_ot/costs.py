@@ -43,8 +43,8 @@ def _sqeuclidean_dense(x: Array, y: Array) -> Array:
 
 def root(values: Array, xp: Any, degree: float = 2.0) -> Array:
     """values^(1 / degree), of derivative zero at zero rather than infinite. ``xp`` is the namespace of the values."""
-    positive = values > 0
-    return xp.where(positive, xp.where(positive, values, 1.0) ** (1 / degree), 0.0)
+    null = values <= 0  # what is not a number stays so
+    return xp.where(null, 0.0, xp.where(null, 1.0, values) ** (1 / degree))
 
 
 def _euclidean_dense(x: Array, y: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,7 +11,10 @@ from symbolic_matrices.arrays import Array, library_of
 
 from .annealing import epsilon_schedule
 from .geometries import Geometry
-from .sinkhorn import Problem, Solution, Stopping, sinkhorn
+from .sinkhorn import Problem, Solution, Stopping, sinkhorn, sinkhorn_in_float64
+
+_HOT = 10.0  # temperatures, in units of the largest cost, from where float32 loses more than two digits
+_COARSE = 1e-2  # marginal errors that rounding alone must not leave unsaid
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,27 @@ def solve_divergence(
     power = problem.geometry.annealing_power
     start = problem.geometry.cost_bound if annealing.diameter is None else annealing.diameter**power
     schedule = epsilon_schedule(start, problem.epsilon, annealing.scaling**power)
-    ab = Solved(problem, sinkhorn(problem, schedule, stopping))
+    solve = _precise_enough(problem)
+    ab = Solved(problem, solve(problem, schedule, stopping))
     if self_geometries is None:
         return Divergence(ab)
     # Averaged updates of a symmetric problem at least halve the error each time, at any temperature, when
     # exp(-C / epsilon) is a positive kernel: annealing would only add iterations.
     aa, bb = (
-        Solved(p, sinkhorn(p, (p.epsilon,), stopping)) for p in symmetric_problems(problem, self_geometries)
+        Solved(p, solve(p, (p.epsilon,), stopping)) for p in symmetric_problems(problem, self_geometries)
     )
     return Divergence(ab, aa, bb)
+
+
+def _precise_enough(problem: Problem) -> Callable[[Problem, tuple[float, ...], Stopping], Solution]:
+    """The loop, in float64 where potentials, of the size of the costs, would be differences of numbers like epsilon."""
+    library = library_of(problem.source.weights)
+    is_single = library.dtype_name(problem.source.weights) == "float32"
+    return (
+        sinkhorn_in_float64
+        if is_single and problem.epsilon > _HOT * problem.geometry.cost_bound
+        else sinkhorn
+    )
 
 
 def symmetric_problems(problem: Problem, geometries: tuple[Geometry, Geometry]) -> list[Problem]:
@@ -112,12 +128,21 @@ def symmetric_problems(problem: Problem, geometries: tuple[Geometry, Geometry]) 
 
 
 def warn_if_stopped_early(divergence: Divergence, stopping: Stopping, stacklevel: int) -> None:
-    """Say so when the iterations ran out before the marginals were right."""
+    """Say so when the iterations ran out, or the digits, before the marginals were right."""
     stopped = [part.solution for part in divergence.parts if part.solution.status == "max_iter"]
     if stopped:
         worst = max(float(solution.error.max()) for solution in stopped)
         warnings.warn(
             f"Sinkhorn's loop stopped after max_iter={stopping.max_iter} iterations with a relative marginal error of "
             f"{worst:.1e}, above tol={stopping.tol:.1e}: raise max_iter, or ask for a larger tol or blur.",
+            stacklevel=stacklevel + 1,
+        )
+    rounded = [float(p.solution.error.max()) for p in divergence.parts if p.solution.status == "rounding"]
+    if rounded and max(rounded) > max(_COARSE, stopping.tol):
+        weights = divergence.ab.problem.source.weights
+        dtype = library_of(weights).dtype_name(weights)
+        warnings.warn(
+            f"The relative marginal error is {max(rounded):.1e}, as {dtype} has no digits for a smaller one at this "
+            "temperature: ask for a larger reg or blur, or for float64.",
             stacklevel=stacklevel + 1,
         )

@@ -9,6 +9,7 @@ from symbolic_matrices.arrays import Array, library_of
 
 from .arguments import (
     check_clouds,
+    check_count,
     check_positive,
     point_geometries,
     read_measures,
@@ -19,7 +20,7 @@ from .arguments import (
 from .barycenters import normalised_shares
 from .costs import Cost, find_cost
 from .divergences import Annealing, solve_divergence, warn_if_stopped_early
-from .measures import Measure, check_compatible_masses, middle
+from .measures import Measure, check_compatible_masses, check_points, middle
 from .penalties import Penalty
 from .sinkhorn import Problem, Solution, Stopping
 
@@ -102,11 +103,12 @@ def barycenter_sample(
     """
     if metric != "sqeuclidean":
         raise ValueError(f"metric={metric!r}: points move to means, which only 'sqeuclidean' asks for.")
-    for name, value in (("n_steps", n_steps), ("move", move)):
-        check_positive(name, value)
-    if not X_b or (b is not None and len(b) != len(X_b)):
+    check_count("n_steps", n_steps)
+    check_positive("move", move)
+    check_points("X_init", X_init)
+    if len(X_b) == 0 or (b is not None and len(b) != len(X_b)):
         raise ValueError(
-            f"X_b holds {len(X_b)} clouds and b {b and len(b)} arrays of weights: expected as many."
+            f"X_b holds {len(X_b)} clouds and b {None if b is None else len(b)} arrays of weights: expected as many."
         )
     cost = find_cost(metric, "metric")
     epsilon, stopping = read_temperature(reg, blur, cost), read_stopping(X_init, tol, max_iter, None)

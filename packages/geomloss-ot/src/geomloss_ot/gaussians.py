@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import NamedTuple
 
 from symbolic_matrices.arrays import Array, library_of
 
-from .arguments import check_positive
+from .arguments import check_count, check_positive
 from .costs import root
-from .measures import check_same_kind, check_weights, uniform_weights
+from .measures import check_array, check_same_kind, check_weights, uniform_weights
 
 
 class Gaussian(NamedTuple):
@@ -147,8 +148,12 @@ def bures_wasserstein_barycenter(
     >>> float(barycentre.mean[0]), float(barycentre.covariance[0, 0].round(6))  # the mean deviation, squared
     (1.0, 4.0)
     """
+    check_array("m", m)
+    if m.ndim != 2:
+        raise ValueError(f"m has shape {tuple(m.shape)}: expected (K, D), one mean per measure.")
     check_gaussians(m, m, C, C)
     check_positive("tol", tol)
+    check_count("max_iter", max_iter)
     weights = uniform_weights(m) if weights is None else weights
     check_weights("weights", weights, tuple(m.shape[:1]), m)
     library = library_of(m)
@@ -196,7 +201,7 @@ def fisher_rao_distance(mean_a: Array, mean_b: Array, deviation_a: Array, deviat
     >>> fisher_rao_distance(zero, zero, one, np.e * one).round(6)  # sqrt2
     array([1.414214])
     """
-    _check_deviations(deviation_a, deviation_b)
+    _check_lines((mean_a, mean_b), (deviation_a, deviation_b))
     gap = (mean_a - mean_b) ** 2 / 2 + (deviation_a - deviation_b) ** 2
     xp = library_of(gap).namespace
     # arccosh(1 + 2 u^2) = 2 arcsinh(u), which keeps the digits of small distances.
@@ -219,7 +224,8 @@ def fisher_rao_geodesic(
     >>> float(mean[0].round(6)), float(deviation[0].round(3))
     (0.5, 0.367)
     """
-    _check_deviations(deviation_a, deviation_b)
+    _check_lines((mean_a, mean_b), (deviation_a, deviation_b))
+    check_time(t)
     xp = library_of(mean_a).namespace
     # A point of the half-plane is a unit time-like vector of the hyperboloid, where geodesics are explicit.
     start, end = (_to_hyperboloid(m / 2**0.5, s) for m, s in ((mean_a, deviation_a), (mean_b, deviation_b)))
@@ -251,8 +257,7 @@ def _map_matrix(C_a: Array, C_b: Array) -> Array:
 
 def geodesic(m_a: Array, m_b: Array, C_a: Array, C_b: Array, t: float) -> Gaussian:
     """The geodesic between measures that have been checked."""
-    if not 0 <= t <= 1:
-        raise ValueError(f"t={t!r}: expected a number between 0, where a is, and 1, where b is.")
+    check_time(t)
     identity = library_of(C_a).namespace.eye(C_a.shape[-1], dtype=C_a.dtype)
     identity = library_of(C_a).convert(identity, library_of(C_a).dtype_name(C_a), library_of(C_a).device(C_a))
     push = (1 - t) * identity + t * _map_matrix(C_a, C_b)
@@ -276,6 +281,9 @@ def _to_hyperboloid(position: Array, height: Array) -> tuple[Array, Array]:
 def check_gaussians(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -> None:
     """Raise a ValueError unless means and positive definite covariances have matching shapes."""
     for name, mean, covariance in (("a", m_a, C_a), ("b", m_b, C_b)):
+        library = check_array(f"m_{name}", mean)
+        if mean.ndim < 1 or not bool(library.namespace.isfinite(library.detach(mean)).all()):
+            raise ValueError(f"m_{name} has shape {tuple(mean.shape)}: expected finite means (..., D).")
         check_same_kind(f"C_{name}", covariance, f"m_{name}", mean)
         expected = (*mean.shape, mean.shape[-1])
         if tuple(covariance.shape) != expected:
@@ -304,8 +312,27 @@ def _check_positive_definite(name: str, covariance: Array) -> None:
         )
 
 
-def _check_deviations(*deviations: Array) -> None:
-    for deviation in deviations:
-        values = library_of(deviation).detach(deviation)
-        if not bool((values > 0).all()):
-            raise ValueError(f"A standard deviation is {float(values.min()):.3g}: expected positive numbers.")
+def check_time(t: float) -> None:
+    """Raise a ValueError unless the parameter is a time of a geodesic."""
+    if not isinstance(t, numbers.Real) or not 0 <= t <= 1:
+        raise ValueError(f"t={t!r}: expected a number between 0, where a is, and 1, where b is.")
+
+
+def _check_lines(means: tuple[Array, Array], deviations: tuple[Array, Array]) -> None:
+    """Raise a ValueError unless these are Gaussian measures on a line, in arrays of the same shape."""
+    library = check_array("mean_a", means[0])
+    arrays = dict(zip(("mean_a", "mean_b", "deviation_a", "deviation_b"), (*means, *deviations), strict=True))
+    for name, array in arrays.items():
+        check_same_kind(name, array, "mean_a", means[0])
+        if tuple(array.shape) != tuple(means[0].shape) or not bool(
+            library.namespace.isfinite(library.detach(array)).all()
+        ):
+            raise ValueError(
+                f"{name} has shape {tuple(array.shape)} and mean_a {tuple(means[0].shape)}: expected finite numbers, "
+                "one per measure, in arrays of the same shape."
+            )
+        values = library.detach(array)
+        if name.startswith("deviation") and not bool((values > 0).all()):
+            raise ValueError(
+                f"{name} goes down to {float(values.min()):.3g}: expected positive standard deviations."
+            )

@@ -10,17 +10,20 @@ from torch import Tensor
 
 from .arguments import (
     check_choice,
+    check_count,
     check_positive,
+    check_scaling,
     find_penalties,
     grid_geometries,
     print_progress,
+    read_axes,
     read_grid,
 )
 from .barycenters import barycenter_grid
 from .compiling import outside_of_graphs
 from .costs import CITYBLOCK, SQEUCLIDEAN
 from .divergences import Annealing, solve_divergence, warn_if_stopped_early
-from .measures import check_compatible_masses, check_same_kind
+from .measures import check_array, check_compatible_masses, check_same_kind
 from .sinkhorn import Problem, Stopping
 
 Bounds = Sequence[tuple[float, float]]
@@ -92,8 +95,8 @@ def sinkhorn_divergence(
         raise ValueError(
             "cost: only p=1 and p=2 separate over the axes of a grid; see solve_sample for other costs."
         )
-    if not 0 < scaling < 1:
-        raise ValueError(f"scaling={scaling!r}: expected a number in (0, 1), such as 0.5 or 0.9.")
+    check_scaling(scaling)
+    check_count("max_iter", max_iter)
     bounds = _bounds(a, axes)
     source, size_a, x = read_grid("a", a, bounds)
     target, size_b, y = read_grid("b", b, bounds)
@@ -107,9 +110,9 @@ def sinkhorn_divergence(
     for name, value in (("blur", blur), ("tol", tol)):
         check_positive(name, value)
     penalties = find_penalties("reach", reach, "kl", lambda distance: float(distance) ** p)
-    check_compatible_masses((source, target), (penalties[0].ratio_bounds, penalties[1].ratio_bounds))
     row = CITYBLOCK if p == 1 else replace(SQEUCLIDEAN, coefficient=0.5)
     geometry, *others = grid_geometries((source, target), (x, y), row, debias=debias)
+    check_compatible_masses((source, target), (penalties[0].ratio_bounds, penalties[1].ratio_bounds))
     stopping = Stopping(tol, max_iter, print_progress if verbose else None)
     divergence = solve_divergence(
         Problem(geometry, source, target, penalties, blur**p),
@@ -127,7 +130,12 @@ def sinkhorn_divergence(
 
 
 def _bounds(a: Tensor, axes: Bounds | None) -> Bounds:
-    dims = a.ndim - 1 if axes is None else len(axes)
+    if not isinstance(a, Tensor):
+        raise ValueError(
+            f"a is a {type(a).__name__}: expected a PyTorch tensor (solve_grid takes other arrays)."
+        )
+    bounds = read_axes(axes, a.ndim - 1)
+    dims = len(bounds)
     if axes is None and dims not in (1, 2):
         raise ValueError(
             f"a has shape {tuple(a.shape)}: with axes=None, expected signals (B, N) or images (B, N, M). Give axes, "
@@ -137,7 +145,7 @@ def _bounds(a: Tensor, axes: Bounds | None) -> Bounds:
         raise ValueError(
             f"a has shape {tuple(a.shape)}: expected a batch dimension before those of axes={axes!r}."
         )
-    return ((0.0, 1.0),) * dims if axes is None else axes
+    return bounds
 
 
 @outside_of_graphs
@@ -187,6 +195,7 @@ def ImagesBarycenter(
     tensor([[6, 3]])
     """
     check_choice("p", p, (2,))
+    check_array("measures", measures)
     if measures.ndim < 3:
         raise ValueError(
             f"measures has shape {tuple(measures.shape)}: expected (B, K, N, M), K images to average."

@@ -51,6 +51,14 @@ def kernel_potentials(kernel: Kernel, x: Array, y: Array, a: Array, b: Array) ->
 def _convolve(kernel: Kernel, x: Array, y: Array, weights: Array) -> Array:
     """sum_j k(x_i, y_j) w_j: (..., N)."""
     formula = kernel(LazyTensor(x[..., :, None, :]), LazyTensor(y[..., None, :, :]))
+    if not isinstance(formula, LazyTensor) or len(formula.shape) != x.ndim:
+        found = (
+            f"of shape {tuple(formula.shape)}" if isinstance(formula, LazyTensor) else type(formula).__name__
+        )
+        raise ValueError(
+            f"The kernel of two LazyTensors returns a {found}: expected a LazyTensor of one number per pair of points, "
+            "such as (-((x - y) ** 2).sum(-1)).exp()."
+        )
     return (formula * LazyTensor(weights[..., None, :, None])).sum(axis=-2)[..., 0]
 
 

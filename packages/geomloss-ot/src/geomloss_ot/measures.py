@@ -7,9 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from symbolic_matrices.arrays import Array, library_of
+from symbolic_matrices.arrays import Array, ArrayLibrary, find_library, library_of
 
 MASS_TOLERANCE = 1e-3  # relative difference that balanced transport forgives: float32 sums of many weights
+_LARGEST_MASS = 1e100  # its square, and what costs make of it, are numbers of float64
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,44 @@ class Measure:
 
 def check_points(name: str, points: Array) -> None:
     """Raise a ValueError unless ``points`` is a finite (..., N, D) array of real numbers with N and D positive."""
-    library = library_of(points)
+    check_array(name, points)
     if points.ndim < 2 or points.shape[-2] == 0 or points.shape[-1] == 0:
         raise ValueError(
             f"{name} has shape {tuple(points.shape)}: expected (N, D) or (B, N, D), "
             "at least one point of dimension at least one."
         )
-    _check_dtype(name, points)
-    if not bool(library.namespace.isfinite(library.detach(points)).all()):
+    _check_finite(name, points, "coordinates: remove these points or give them finite values.")
+
+
+def check_costs(name: str, costs: Array) -> None:
+    """Raise a ValueError unless ``costs`` is a finite (..., N, M) array of real numbers with N and M positive."""
+    check_array(name, costs)
+    if costs.ndim < 2 or costs.shape[-2] == 0 or costs.shape[-1] == 0:
         raise ValueError(
-            f"{name} holds NaN or infinite coordinates: remove these points or give them finite values."
+            f"{name} has shape {tuple(costs.shape)}: expected costs (N, M) or (B, N, M), with at least one point on "
+            "each side."
         )
+    _check_finite(name, costs, "costs: give pairs that are forbidden a large finite cost.")
+
+
+def check_array(name: str, array: Array) -> ArrayLibrary:
+    """The library of an array of float32 or float64 numbers; a ValueError for anything else."""
+    library = find_library(array)
+    if library is None:
+        raise ValueError(
+            f"{name} is a {type(array).__name__}: expected an array of NumPy, PyTorch or CuPy; convert it, for example "
+            "with numpy.asarray(..., dtype='float64')."
+        )
+    dtype = library.dtype_name(array)
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"{name} has dtype {dtype}: expected float32 or float64; convert it first.")
+    return library
+
+
+def _check_finite(name: str, array: Array, remedy: str) -> None:
+    library = library_of(array)
+    if not bool(library.namespace.isfinite(library.detach(array)).all()):
+        raise ValueError(f"{name} holds NaN or infinite {remedy}")
 
 
 def check_weights(name: str, weights: Array, shape: tuple[int, ...], like: Array) -> None:
@@ -70,20 +98,24 @@ def check_weights(name: str, weights: Array, shape: tuple[int, ...], like: Array
             f"{name} holds negative weights, down to {float(values.min()):.3g}: expected non-negative numbers. "
             "Transport the positive and negative parts apart."
         )
-    if bool((values.sum(-1) <= 0).any()):
+    masses = values.sum(-1)
+    if bool((masses <= 0).any()):
         raise ValueError(
             f"{name} has total mass zero: expected at least one positive weight in each measure."
+        )
+    if not float(masses.max()) < _LARGEST_MASS:
+        raise ValueError(
+            f"{name} has total mass {float(masses.max()):.3g}: expected less than {_LARGEST_MASS:.0e}."
         )
 
 
 def check_same_kind(name: str, array: Array, other_name: str, other: Array) -> None:
     """Raise a ValueError unless both arrays share their library, dtype and device."""
-    library, other_library = library_of(array), library_of(other)
+    library, other_library = check_array(name, array), library_of(other)
     if library is not other_library:
         raise ValueError(
             f"{name} is a {library.name} array and {other_name} a {other_library.name} array: convert one of them."
         )
-    _check_dtype(name, array)
     for what, kind in (("dtype", library.dtype_name), ("device", library.device)):
         if kind(array) != kind(other):
             raise ValueError(
@@ -107,13 +139,19 @@ def check_compatible_masses(
         return
     if ratio_bounds == ((1.0, 1.0), (1.0, 1.0)):
         raise ValueError(
-            f"Balanced transport needs equal masses, but the weights sum to {masses[0]} and {masses[1]}: "
-            "normalise them, or allow mass to be created and destroyed with reach=... (unbalanced=...)."
+            f"Balanced transport needs equal masses, but the weights sum to {_shown(masses[0])} and "
+            f"{_shown(masses[1])}: normalise them, or allow mass to be created and destroyed with reach=... "
+            "(unbalanced=...)."
         )
     raise ValueError(
-        f"No plan has marginals within {ratio_bounds[0]} times a, of mass {masses[0]}, and {ratio_bounds[1]} times b, "
-        f"of mass {masses[1]}: widen the ranges, or normalise the weights."
+        f"No plan has marginals within {ratio_bounds[0]} times a, of mass {_shown(masses[0])}, and {ratio_bounds[1]} "
+        f"times b, of mass {_shown(masses[1])}: widen the ranges, or normalise the weights."
     )
+
+
+def _shown(masses: np.ndarray) -> str:
+    """A mass, or those of a batch, to six digits."""
+    return str(float(f"{float(masses):.6g}")) if masses.ndim == 0 else np.array2string(masses, precision=6)
 
 
 def check_given_mass(mass: float, sides: tuple[Measure, Measure]) -> None:
@@ -154,12 +192,6 @@ def box_sides(x: Array, y: Array) -> Array:
     """Lengths of the sides of the common bounding box of two clouds: (D,)."""
     low, high = bounding_box(x, y)
     return high - low
-
-
-def _check_dtype(name: str, array: Array) -> None:
-    dtype = library_of(array).dtype_name(array)
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"{name} has dtype {dtype}: expected float32 or float64; convert it first.")
 
 
 def _host(array: Array) -> np.ndarray:

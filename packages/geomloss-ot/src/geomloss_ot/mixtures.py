@@ -15,7 +15,7 @@ from symbolic_matrices.arrays import Array, library_of
 
 from .costs import root
 from .gaussians import bures_wasserstein_barycenter, check_gaussians, geodesic, squared_distance
-from .measures import Measure, check_compatible_masses, check_weights, uniform_weights
+from .measures import Measure, check_compatible_masses, check_same_kind, check_weights, uniform_weights
 
 _CONSERVED = ((1.0, 1.0), (1.0, 1.0))
 _MAX_TUPLES = 20_000
@@ -215,6 +215,12 @@ def _component_costs(m_a: Array, m_b: Array, C_a: Array, C_b: Array) -> Array:
     """W_2^2 between all pairs of components: (K, L)."""
     check_gaussians(m_a, m_a, C_a, C_a)
     check_gaussians(m_b, m_b, C_b, C_b)
+    check_same_kind("m_b", m_b, "m_a", m_a)
+    if m_a.ndim != 2 or m_b.ndim != 2 or m_a.shape[-1] != m_b.shape[-1]:
+        raise ValueError(
+            f"m_a and m_b have shapes {tuple(m_a.shape)} and {tuple(m_b.shape)}: expected (K, D) and (L, D), with the "
+            "same D."
+        )
     xp = library_of(m_a).namespace
     shape = (m_a.shape[0], m_b.shape[0], m_a.shape[-1])
     means = (xp.broadcast_to(m_a[:, None], shape), xp.broadcast_to(m_b[None], shape))

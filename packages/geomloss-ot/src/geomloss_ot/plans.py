@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from symbolic_matrices.arrays import Array, library_of
+from symbolic_matrices.arrays import Array, find_library, library_of
 
 from .sinkhorn import Problem
 
@@ -40,6 +41,12 @@ class PlanOperator:
     def __matmul__(self, values: Array) -> Array:
         """sum_j P_ij v_j."""
         a, b = self.problem.source.weights, self.problem.target.weights
+        library, given = library_of(b), find_library(values)
+        if library is not given:
+            raise ValueError(
+                f"A plan of {library.name} arrays cannot multiply a {given.name if given else type(values).__name__}: "
+                "convert one of them."
+            )
         is_vector = values.ndim <= b.ndim and tuple(values.shape[-1:]) == tuple(b.shape[-1:])
         columns = values[..., None] if is_vector else values
         if columns.ndim < 2 or columns.shape[-2] != self.shape[-1]:
@@ -55,6 +62,10 @@ class PlanOperator:
 def sparse_plan(problem: Problem, f: Array, g: Array, threshold: float) -> Any:
     """The entries P_ij of a plan that are above ``threshold`` times max(a_i, b_j), as a SciPy CSR matrix."""
     n, m = problem.geometry.shape[-2:]
+    if not isinstance(threshold, numbers.Real) or not 0 <= threshold < 1:
+        raise ValueError(
+            f"threshold={threshold!r}: expected a number in [0, 1), a part of the largest of both weights."
+        )
     if len(problem.geometry.shape) > 2:
         raise ValueError(
             f"A sparse plan has two dimensions, and this result has shape {problem.geometry.shape}: solve one problem."

@@ -13,7 +13,9 @@ from torch import Tensor
 from .arguments import (
     check_choice,
     check_clouds,
+    check_count,
     check_positive,
+    check_scaling,
     find_penalties,
     point_geometries,
     print_progress,
@@ -142,17 +144,21 @@ class SamplesLoss(torch.nn.Module):
         check_choice("loss", loss, LOSSES)
         check_choice("backend", backend, BACKENDS)
         check_choice("p", p, (1, 2))
-        for name, value in (("blur", blur), ("tol", tol), ("diameter", diameter)):
-            if value is not None:
-                check_positive(name, value)
-        if not 0 < scaling < 1:
-            raise ValueError(f"scaling={scaling!r}: expected a number in (0, 1), such as 0.5 or 0.9.")
+        _check_numbers(
+            {"blur": blur, "tol": tol}, diameter=diameter, truncate=truncate, cluster_scale=cluster_scale
+        )
+        check_scaling(scaling)
+        check_count("max_iter", max_iter)
+        if cost is not None:
+            find_cost(cost)
+        if kernel is not None and not callable(kernel):
+            raise ValueError(
+                f"kernel={kernel!r}: expected a function of two LazyTensors that returns a formula, or None."
+            )
         if backend == "multiscale" and loss != "sinkhorn":
             raise ValueError(
                 f"backend='multiscale' computes loss='sinkhorn' only, and loss={loss!r}: choose 'auto' or 'online'."
             )
-        if cluster_scale is not None:
-            check_positive("cluster_scale", cluster_scale)
         if backend == "multiscale" and cost is not None and cluster_scale is None:
             raise ValueError(
                 "backend='multiscale' does not know how large cells may be for this cost: give cluster_scale=..."
@@ -294,6 +300,12 @@ class _Call:
     labels: tuple[np.ndarray, np.ndarray] | None
 
 
+def _check_numbers(needed: dict[str, float], **optional: float | None) -> None:
+    given = {name: value for name, value in optional.items() if value is not None}
+    for name, value in {**needed, **given}.items():
+        check_positive(name, value)
+
+
 def _parse(args: tuple[Tensor, ...]) -> _Call:
     if len(args) not in (2, 4, 6):
         raise ValueError(
@@ -325,8 +337,8 @@ def _parse(args: tuple[Tensor, ...]) -> _Call:
 def _check_labels(name: str, labels: Tensor, points: Tensor) -> None:
     if tuple(labels.shape) != tuple(points.shape[:-1]) or not bool((labels == labels.round()).all()):
         raise ValueError(
-            f"{name} has shape {tuple(labels.shape)}: expected {tuple(points.shape[:-1])} whole numbers, "
-            "the cluster of each point."
+            f"{name} has shape {tuple(labels.shape)} and dtype {str(labels.dtype).removeprefix('torch.')}: expected "
+            f"{tuple(points.shape[:-1])} whole numbers, the cluster of each point."
         )
 
 

@@ -193,6 +193,20 @@ def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) 
     return _anneal(problem, schedule, stopping, means)
 
 
+def sinkhorn_in_float64(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
+    """The same, in double precision, for problems in float32 whose digits are lost on the way."""
+    library, weights = library_of(problem.source.weights), problem.source.weights
+    dtype = library.dtype_name(weights)
+    wide = problem.detached()
+    wide = wide.replace(tuple(library.astype(tensor, "float64") for tensor in wide.tensors))
+    found = sinkhorn(wide, schedule, stopping)
+    names = ("f", "g", "ratio_f", "ratio_g", "partner")
+    arrays = {name: getattr(found, name) for name in names}
+    return replace(
+        found, **{name: library.astype(array, dtype) for name, array in arrays.items() if array is not None}
+    )
+
+
 def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping, means: Means) -> Solution:
     steps = schedule[:-1][: max(stopping.max_iter - 1, 0)]
     scales = _scales(problem) if steps else ()
@@ -268,6 +282,9 @@ def converge(
         _report(stopping, done, problem.epsilon, step.error)
         if not problem.conserves_mass:  # potentials are of the size of the penalties where masses differ
             floor = _rounding_error(problem, step.g)
+        # Where no digit of a potential is of the order of the temperature, steps of zero mean nothing.
+        if floor >= 1:
+            step = step._replace(error=library_of(state).namespace.ones_like(step.error))
         worst = float(step.error.max())
         if worst <= max(stopping.tol, floor) or done >= stopping.max_iter:
             break

@@ -8,9 +8,9 @@ import numpy as np
 
 from symbolic_matrices.arrays import Array, library_of
 
-from .arguments import check_clouds, check_positive, read_measures
+from .arguments import check_clouds, check_count, check_positive, read_measures
 from .costs import root
-from .measures import check_compatible_masses
+from .measures import check_array, check_compatible_masses, check_points, check_same_kind
 
 _CONSERVED = ((1.0, 1.0), (1.0, 1.0))
 _SMALLEST_STEP = 1e-6  # radians: ascents stop when they turn by less
@@ -55,6 +55,13 @@ def wasserstein_1d(
     2.0
     """
     _check_exponent(p)
+    for name, line in (("x_a", x_a), ("x_b", x_b)):
+        check_array(name, line)
+        if line.ndim < 1 or line.shape[-1] == 0 or line.shape[:-1] != x_a.shape[:-1]:
+            raise ValueError(
+                f"x_a and x_b have shapes {tuple(x_a.shape)} and {tuple(x_b.shape)}: expected positions (N,) and (M,), "
+                "or (..., N) and (..., M) with the same batch."
+            )
     points_a, points_b = x_a[..., None], x_b[..., None]
     check_clouds(points_a, points_b, ("x_a", "x_b"))
     source, target = read_measures((points_a, points_b), (a, b))
@@ -90,7 +97,7 @@ def sliced_wasserstein_distance(
     p
         Exponent, at least one.
     projections
-        Directions (D, L) to use instead.
+        Directions (D, L) to use instead, of length one: they are not normalised.
     seed
         Of the random directions: the same seed gives the same function of the measures.
 
@@ -116,6 +123,13 @@ def sliced_wasserstein_distance(
     weights = _check_measures(X_a, X_b, a, b)
     if projections is None:
         projections = _directions(X_a, n_projections, seed)
+    check_points("projections", projections)
+    check_same_kind("projections", projections, "X_a", X_a)
+    if projections.ndim != 2 or projections.shape[0] != X_a.shape[-1]:
+        raise ValueError(
+            f"projections has shape {tuple(projections.shape)}: expected ({X_a.shape[-1]}, L), one direction per "
+            "column."
+        )
     costs = _projected_costs((X_a, X_b), weights, projections, p)
     return _as_input(root(costs.mean(-1), library_of(X_a).namespace, p), X_a)
 
@@ -166,6 +180,7 @@ def max_sliced_wasserstein_distance(
     5.0
     """
     _check_exponent(p)
+    check_count("n_steps", n_steps, 0)
     weights = _check_measures(X_a, X_b, a, b)
     if X_a.ndim != 2:
         raise ValueError(
@@ -270,8 +285,7 @@ def _matching(
 
 def _directions(like: Array, count: int, seed: int) -> Array:
     """Random unit vectors: (D, L)."""
-    if count < 1:
-        raise ValueError(f"n_projections={count!r}: expected at least one direction.")
+    check_count("n_projections", count)
     vectors = np.random.default_rng(seed).normal(size=(like.shape[-1], count))
     vectors /= np.linalg.norm(vectors, axis=0)
     library = library_of(like)

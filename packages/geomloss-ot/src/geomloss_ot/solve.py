@@ -24,7 +24,7 @@ from .costs import find_cost
 from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
 from .fixed_mass import solve_given_mass
 from .geometries import Geometry, MatrixGeometry
-from .measures import check_compatible_masses, check_given_mass, check_points, check_same_kind, middle
+from .measures import check_compatible_masses, check_costs, check_given_mass, check_same_kind, middle
 from .multiscale import Multiscale, solve_multiscale
 from .penalties import Balanced
 from .results import OTResult
@@ -201,7 +201,7 @@ def solve(
     array([[0.5, 0. ],
            [0. , 0.5]])
     """
-    check_points("C", C)
+    check_costs("C", C)
     epsilon = read_temperature(reg, None, None)
     sides = read_penalties(unbalanced, None, unbalanced_type, None)
     swapped = library_of(C).namespace.swapaxes(C, -1, -2)
@@ -319,7 +319,7 @@ def _self_matrices(C: Array, C_aa: Array | None, C_bb: Array | None) -> tuple[Ge
     if C_aa is None or C_bb is None:
         return ()
     for name, costs, size in (("C_aa", C_aa, C.shape[-2]), ("C_bb", C_bb, C.shape[-1])):
-        check_points(name, costs)
+        check_costs(name, costs)
         check_same_kind(name, costs, "C", C)
         expected = (*C.shape[:-2], size, size)
         if tuple(costs.shape) != tuple(expected):
