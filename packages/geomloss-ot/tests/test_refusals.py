@@ -131,9 +131,10 @@ def test_numbers(value):
             lambda: SamplesLoss(tol=value),
             lambda: bures_wasserstein_barycenter(X, _matrices(6), tol=value),
         ],
-        "accuracy": [lambda: wasserstein_distance(X, Y, accuracy=value)],
         "p": [lambda: wasserstein_1d(X[:, 0], Y[:, 0], p=value)],
     }
+    if not isinstance(value, int):  # zero asks for the exact distance
+        calls["accuracy"] = [lambda: wasserstein_distance(X, Y, accuracy=value)]
     if value is not None:
         calls["blur"].append(lambda: sinkhorn_divergence(image, image, blur=value))
         calls["tol"].append(lambda: solve_sample(X, Y, reg=1.0, tol=value))

@@ -231,7 +231,7 @@ def test_points_that_are_all_the_same():
     ("options", "message"),
     [
         ({"p": 3}, "p=3: expected one of 1, 2"),
-        ({"accuracy": -0.1}, "accuracy=-0.1: expected a number that is not negative"),
+        ({"accuracy": -0.1}, "accuracy=-0.1: expected zero or a positive"),
         ({"a": np.full(10, 0.2)}, "equal masses"),
     ],
 )

@@ -83,9 +83,9 @@ def check_scaling(scaling: float) -> None:
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Raise a ValueError unless the parameter is zero or more: NaN is not."""
-    if not value >= 0:
-        raise ValueError(f"{name}={value!r}: expected a number that is not negative.")
+    """Raise a ValueError unless the parameter is zero or a positive, finite number."""
+    if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value!r}: expected zero or a positive, finite number.")
 
 
 def read_grid(
