@@ -14,7 +14,7 @@ from geomloss_ot.multiscale import choose_multiscale, masks, pruning, walk
 from geomloss_ot.multiscale.hierarchy import build_hierarchy
 from geomloss_ot.multiscale.pruning import block_numbers, fitted_ceiling, keep_blocks, make_blocks
 from geomloss_ot.penalties import Balanced
-from geomloss_ot.sinkhorn import Problem
+from geomloss_ot.problems import Problem
 
 
 def make_clouds(shape: str, dim: int, n: int = 600) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,8 @@ from geomloss_ot.multiscale.cells import Cells
 from geomloss_ot.multiscale.correction import CellPlan, linearize
 from geomloss_ot.multiscale.hierarchy import build_hierarchy
 from geomloss_ot.penalties import Balanced, KullbackLeibler, Partial
-from geomloss_ot.sinkhorn import Problem, Stopping, converge, sinkhorn
+from geomloss_ot.problems import Problem, Stopping
+from geomloss_ot.sinkhorn import converge, sinkhorn
 
 HALVED = replace(SQEUCLIDEAN, coefficient=0.5)
 

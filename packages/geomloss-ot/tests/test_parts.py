@@ -13,7 +13,7 @@ from geomloss_ot.costs import COSTS
 from geomloss_ot.geometries import MatrixGeometry, PointGeometry
 from geomloss_ot.measures import Measure
 from geomloss_ot.penalties import Balanced, KullbackLeibler, Partial, Range, TotalVariation, find_penalty
-from geomloss_ot.sinkhorn import Problem, row_marginal
+from geomloss_ot.problems import Problem, row_marginal
 from geomloss_ot.translations import best_translation
 
 PENALTIES = [

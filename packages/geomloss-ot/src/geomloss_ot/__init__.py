@@ -23,8 +23,8 @@ from .mixtures import (
     gaussian_mixture_geodesic,
     gaussian_mixture_plan,
 )
+from .problems import Progress
 from .results import OTResult
-from .sinkhorn import Progress
 from .sliced import max_sliced_wasserstein_distance, sliced_wasserstein_distance, wasserstein_1d
 from .solve import solve, solve_grid, solve_sample
 from .wasserstein import WassersteinDistance, wasserstein_distance

@@ -14,7 +14,7 @@ from .costs import COSTS, Cost
 from .geometries import Geometry, GridGeometry, MatrixGeometry, PointGeometry
 from .measures import Measure, check_array, check_points, check_same_kind, check_weights, uniform_weights
 from .penalties import PENALTIES, Penalty, find_penalty
-from .sinkhorn import Progress, Stopping
+from .problems import Progress, Stopping
 
 DEFAULT_TOLERANCES = {"float32": 1e-4, "float64": 1e-5}
 SEPARABLE_COSTS = ("sqeuclidean", "cityblock")

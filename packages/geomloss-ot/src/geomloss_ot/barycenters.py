@@ -30,7 +30,7 @@ from .measures import (
     check_weights,
 )
 from .penalties import KullbackLeibler
-from .sinkhorn import Stopping
+from .problems import Stopping
 
 _CONSERVED = ((1.0, 1.0), (1.0, 1.0))
 _SCALING = 0.5

@@ -19,8 +19,8 @@ from .costs import Cost, find_cost
 from .divergences import Annealing, Divergence, Solved, solve_divergence, warn_if_stopped_early
 from .geometries import Geometry, MatrixGeometry, PointGeometry, RaggedGeometry, pad
 from .measures import Measure, check_compatible_masses, check_costs, check_same_kind, middle
+from .problems import Problem, Progress, Solution
 from .results import OTResult
-from .sinkhorn import Problem, Progress, Solution
 from .solve import Unbalanced
 
 Sizes = tuple[tuple[int, ...], tuple[int, ...]]

@@ -9,7 +9,7 @@ from symbolic_matrices.arrays import Array, library_of
 
 from .measures import Measure
 from .penalties import Penalty
-from .sinkhorn import Problem, Solution, row_marginal
+from .problems import Problem, Solution, row_marginal
 
 _SLACK = 100  # rounding errors of a sum of masses, in units of machine precision
 

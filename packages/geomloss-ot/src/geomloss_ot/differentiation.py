@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .geometries import PointGeometry
-from .sinkhorn import Problem, Solution
+from .problems import Problem, Solution
 
 _CG_ITERATIONS = 500
 

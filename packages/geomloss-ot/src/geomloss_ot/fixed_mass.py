@@ -11,7 +11,8 @@ from symbolic_matrices.arrays import library_of
 from .annealing import epsilon_schedule
 from .divergences import Divergence, Solved
 from .penalties import Balanced, Partial, Penalty, Range
-from .sinkhorn import GivenMass, Problem, Solution, Stopping, converge, sinkhorn
+from .problems import GivenMass, Problem, Solution, Stopping
+from .sinkhorn import converge, sinkhorn
 
 _SCALING = 0.5
 _WHOLE = 1e-6  # masses closer than this, relatively, to that of one side use it up

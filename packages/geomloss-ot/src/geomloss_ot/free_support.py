@@ -22,7 +22,7 @@ from .costs import Cost, find_cost
 from .divergences import Annealing, solve_divergence, warn_if_stopped_early
 from .measures import Measure, check_compatible_masses, check_points, middle
 from .penalties import Penalty
-from .sinkhorn import Problem, Solution, Stopping
+from .problems import Problem, Solution, Stopping
 
 
 def barycenter_sample(

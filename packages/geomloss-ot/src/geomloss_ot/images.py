@@ -24,7 +24,7 @@ from .compiling import outside_of_graphs
 from .costs import CITYBLOCK, SQEUCLIDEAN
 from .divergences import Annealing, solve_divergence, warn_if_stopped_early
 from .measures import check_array, check_compatible_masses, check_same_kind
-from .sinkhorn import Problem, Stopping
+from .problems import Problem, Stopping
 
 Bounds = Sequence[tuple[float, float]]
 

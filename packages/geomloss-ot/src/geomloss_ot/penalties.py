@@ -35,6 +35,9 @@ class Penalty(Protocol):
     def project(self, potential: Array) -> Array:
         """The nearest potential where the dual is finite, and may be optimal."""
 
+    def move(self, start: Array, end: Array) -> Array:
+        """The potentials at the end of straight lines, or at the first kink on their way."""
+
     def proximal(self, softmin: Array, epsilon: float) -> Array:
         """argmax_f of dual(f) - epsilon exp((f - softmin) / epsilon)."""
 
@@ -63,6 +66,9 @@ class Balanced:
 
     def project(self, potential: Array) -> Array:
         return potential
+
+    def move(self, start: Array, end: Array) -> Array:
+        return end
 
     def proximal(self, softmin: Array, epsilon: float) -> Array:
         return softmin
@@ -96,6 +102,9 @@ class KullbackLeibler:
 
     def project(self, potential: Array) -> Array:
         return potential
+
+    def move(self, start: Array, end: Array) -> Array:
+        return end
 
     def proximal(self, softmin: Array, epsilon: float) -> Array:
         return softmin / (1 + epsilon / self.strength)
@@ -154,6 +163,9 @@ class TotalVariation(_Kinked):
     def project(self, potential: Array) -> Array:
         return library_of(potential).namespace.clip(potential, -self.strength, self.strength)
 
+    def move(self, start: Array, end: Array) -> Array:
+        return self.project(end)
+
     def proximal(self, softmin: Array, epsilon: float) -> Array:
         return self.project(softmin)
 
@@ -184,6 +196,9 @@ class Partial(_Kinked):
 
     def project(self, potential: Array) -> Array:
         return library_of(potential).namespace.clip(potential, None, self.price)
+
+    def move(self, start: Array, end: Array) -> Array:
+        return self.project(end)
 
     def proximal(self, softmin: Array, epsilon: float) -> Array:
         return self.project(softmin)
@@ -216,6 +231,10 @@ class Range(_Kinked):
 
     def project(self, potential: Array) -> Array:
         return potential
+
+    def move(self, start: Array, end: Array) -> Array:
+        xp = library_of(end).namespace
+        return xp.where(start * end < 0, xp.zeros_like(end), end)
 
     def proximal(self, softmin: Array, epsilon: float) -> Array:
         xp = library_of(softmin).namespace

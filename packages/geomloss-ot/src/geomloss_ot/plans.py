@@ -11,7 +11,7 @@ from scipy import sparse
 
 from symbolic_matrices.arrays import Array, find_library, library_of
 
-from .sinkhorn import Problem
+from .problems import Problem
 
 _BLOCK = 10_000_000  # entries of a plan that are looked at together
 

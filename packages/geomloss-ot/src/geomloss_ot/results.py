@@ -12,7 +12,7 @@ from symbolic_matrices.arrays import Array, library_of
 from .certificates import Certificate, certify
 from .divergences import Divergence
 from .plans import PlanOperator, sparse_plan
-from .sinkhorn import Problem, row_marginal
+from .problems import Problem, row_marginal
 
 MAX_DENSE_ENTRIES = 100_000_000
 

@@ -29,7 +29,7 @@ from .kernel_norms import KERNELS, Kernel, kernel_potentials, kernel_value
 from .measures import Measure, check_compatible_masses, check_weights, middle, uniform_weights
 from .multiscale import Multiscale, choose_multiscale, solve_multiscale
 from .penalties import PENALTIES
-from .sinkhorn import Problem, Stopping
+from .problems import Problem, Stopping
 
 LOSSES = ("sinkhorn", "hausdorff", *KERNELS)
 BACKENDS = ("auto", "tensorized", "online", "multiscale")

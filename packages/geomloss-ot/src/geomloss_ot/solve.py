@@ -27,8 +27,8 @@ from .geometries import Geometry, MatrixGeometry
 from .measures import check_compatible_masses, check_costs, check_given_mass, check_same_kind, middle
 from .multiscale import Multiscale, solve_multiscale
 from .penalties import Balanced
+from .problems import Problem, Progress, Stopping
 from .results import OTResult
-from .sinkhorn import Problem, Progress, Stopping
 
 # One strength, or one per side (None: conserved); for "range", one pair (low, high), or one per side.
 Unbalanced: TypeAlias = "float | tuple[Any, Any] | None"

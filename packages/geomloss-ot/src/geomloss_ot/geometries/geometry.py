@@ -81,6 +81,9 @@ class Geometry(Protocol):
         ``rank_one`` is (u, v, b), of shapes (..., N), (..., M), (..., M).
         """
 
+    def dense_costs(self, like: Array) -> Array | None:
+        """All the costs, (..., N, M), in the dtype of ``like``; None where they are only known as a formula."""
+
     def density(self, epsilon: float, f: Array, g: Array, rows: slice = ALL) -> Array:
         """exp((f_i + g_j - C_ij) / epsilon), dense, for some of the rows: (..., N, M)."""
 

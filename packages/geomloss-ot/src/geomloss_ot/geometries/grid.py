@@ -122,6 +122,11 @@ class GridGeometry:
         mixing = _xlogx(total) - _xlogx(kernel_mass) - _xlogx(u * mass)
         return value + epsilon * (mixing - total + b.sum(-1)[..., None])
 
+    def dense_costs(self, like: Array) -> Array:
+        x, y = self.row_points(like), self.T.row_points(like)
+        costs = self.coefficient * (abs(x[:, None, :] - y[None, :, :]) ** self.power).sum(-1)
+        return library_of(like).namespace.broadcast_to(costs, self.shape)
+
     def density(self, epsilon: float, f: Array, g: Array, rows: slice = ALL) -> Array:
         xp = library_of(f).namespace
         x, y = self.row_points(f)[rows], self.T.row_points(f)

@@ -77,6 +77,9 @@ class MatrixGeometry:
         terms = p * self.costs + epsilon * (p * logarithms - p + 1.0)
         return (terms @ b[..., :, None])[..., 0]
 
+    def dense_costs(self, like: Array) -> Array:
+        return self.costs
+
     def density(self, epsilon: float, f: Array, g: Array, rows: slice = ALL) -> Array:
         xp = library_of(f).namespace
         return xp.exp((f[..., rows, None] + g[..., None, :] - self.costs[..., rows, :]) / epsilon)

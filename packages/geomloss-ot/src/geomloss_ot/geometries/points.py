@@ -131,6 +131,12 @@ class PointGeometry:
         terms = p * scaled + p * (p + tiny).log() - p + 1.0
         return epsilon * (terms * _column(b)).sum(axis=_J)[..., 0]
 
+    def dense_costs(self, like: Array) -> Array | None:
+        # A formula of the user may know symbolic matrices only, and pairs may be left out.
+        if not self.cost.symmetric or self.ranges is not None:
+            return None
+        return self.cost.coefficient * self.cost.dense(self.x, self.y)
+
     def density(self, epsilon: float, f: Array, g: Array, rows: slice = ALL) -> Array:
         xp = library_of(f).namespace
         costs = self.cost.coefficient * self.cost.dense(self.x[..., rows, :], self.y)

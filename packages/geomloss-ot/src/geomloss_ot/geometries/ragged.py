@@ -84,6 +84,9 @@ class RaggedGeometry:
         f, g = _packed(f, self.row_mask), _packed(g, self.column_mask)
         return pad(self.flat.primal_density(epsilon, f, g, packed), self.row_mask)
 
+    def dense_costs(self, like: Array) -> None:
+        return None
+
     def density(self, epsilon: float, f: Array, g: Array, rows: slice = ALL) -> Array:
         raise TypeError(
             "A batch of clouds of unequal sizes has no dense plan: take one problem, as in result[0].plan."

@@ -18,7 +18,8 @@ from symbolic_matrices import BlockRanges
 from symbolic_matrices.arrays import Array, library_of
 
 from ..geometries import PointGeometry
-from ..sinkhorn import Linearize, Problem
+from ..problems import Problem
+from ..sinkhorn import Linearize
 from .cells import Cells
 from .masks import kept_pairs
 from .pruning import Blocks, make_blocks

@@ -11,7 +11,7 @@ from symbolic_matrices import BlockRanges
 from symbolic_matrices.arrays import library_of
 
 from ..geometries import Extension, PointGeometry
-from ..sinkhorn import Problem, Solution
+from ..problems import Problem, Solution
 from .cells import Cells, Cloud
 from .pruning import Blocks, fitted_ceiling, keep_blocks, make_blocks, tangent_ceiling
 

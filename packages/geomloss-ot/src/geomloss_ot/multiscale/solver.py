@@ -13,7 +13,8 @@ from symbolic_matrices.arrays import Array, library_of
 from ..divergences import Divergence, Solved, symmetric_problems
 from ..geometries import Geometry, PointGeometry
 from ..measures import Measure
-from ..sinkhorn import Problem, Stopping, to_tensors
+from ..problems import Problem, Stopping
+from ..sinkhorn import to_tensors
 from .cells import Cloud
 from .hierarchy import build_hierarchy
 from .walk import Stages, Walk, Walks, displacements, extend, first_stages, is_finest, refine

@@ -13,7 +13,9 @@ from symbolic_matrices.arrays import Array
 
 from ..costs import Cost
 from ..geometries import Extension, PointGeometry
-from ..sinkhorn import Linearize, Means, Problem, Solution, Stopping, converge, plan_ratio
+from ..problems import Problem, Solution, Stopping
+from ..sinkhorn import Linearize, Means, converge
+from ..updates import plan_ratio
 from .cells import Cells, Cloud
 from .correction import linearize
 from .masks import (

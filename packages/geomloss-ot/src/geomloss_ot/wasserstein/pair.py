@@ -15,7 +15,8 @@ from ..geometries import PointGeometry
 from ..measures import Measure, box_sides, middle
 from ..multiscale import Cells, Cloud, Multiscale, build_hierarchy, solve_multiscale
 from ..penalties import Balanced
-from ..sinkhorn import Problem, Stopping, sinkhorn
+from ..problems import Problem, Stopping
+from ..sinkhorn import sinkhorn
 
 _POTENTIAL_TOLERANCE, _POTENTIAL_ITERATIONS = 3e-3, 200  # c-transforms repair what is left
 _MULTISCALE_PAIRS = 4e6  # from here on, cells first

@@ -13,7 +13,8 @@ from ..certificates import round_plan
 from ..geometries import PointGeometry
 from ..multiscale import dense_problem
 from ..penalties import Balanced
-from ..sinkhorn import Problem, Stopping, converge, row_marginal
+from ..problems import Problem, Stopping, row_marginal
+from ..sinkhorn import converge
 from .duals import LowerBound, Side, costs_between, likely_pairs
 from .flows import Edges, Flow, count_units, greatest_flow
 from .pair import Pair
