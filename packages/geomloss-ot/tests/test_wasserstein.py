@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from geomloss_ot import wasserstein_distance
 from geomloss_ot.costs import EUCLIDEAN, SQEUCLIDEAN
-from geomloss_ot.measures import Measure
-from geomloss_ot.wasserstein import distances, duals, flows, linear_programs, pair, plans
+from geomloss_ot.wasserstein import distances, duals, flows, linear_programs, merging, pair, plans
 
 ROUNDING = 1e-7  # of the network simplex of POT
 
@@ -27,6 +26,11 @@ def sphere_and_blobs(count: int, other: int, seed: int = 0) -> tuple[np.ndarray,
 def exact_distance(x, y, a, b, p):
     costs = ot.dist(x, y, metric="sqeuclidean" if p == 2 else "euclidean")
     return ot.emd2(a, b, costs, numItermax=10**6) ** (1 / p)
+
+
+def pair_of(x, y, a, b, p=2):
+    sides = merging.merge_equal_points(x, a), merging.merge_equal_points(y, b)
+    return pair.Pair(sides, EUCLIDEAN if p == 1 else SQEUCLIDEAN, np.asarray)
 
 
 def check_bounds(found, x, y, a, b):
@@ -64,7 +68,7 @@ def test_the_lower_bound_is_of_second_order():
     x, y = sphere_and_blobs(1500, 1500)
     weights = np.full(1500, 1 / 1500)
     exact = exact_distance(x, y, weights, weights, 2) ** 2
-    clouds = pair.Pair(x, y, (Measure(weights), Measure(weights)), SQEUCLIDEAN)
+    clouds = pair_of(x, y, weights, weights)
     blurs = (0.1, 0.05, 0.025)
     values = [duals.lower_bound(clouds, pair.entropic_potentials(clouds, blur)[0]).value for blur in blurs]
     errors = [1 - value / exact for value in values]
@@ -78,7 +82,7 @@ def test_flows_leave_nothing():
     rng = np.random.default_rng(4)
     a, b = rng.random(200), rng.random(150)
     a, b = a / a.sum(), b / b.sum()
-    clouds = pair.Pair(x, y, (Measure(a), Measure(b)), SQEUCLIDEAN)
+    clouds = pair_of(x, y, a, b)
     exact = exact_distance(x, y, a, b, 2) ** 2
     for scale in (0.0, 0.1):
         lower = duals.lower_bound(clouds, scale * rng.normal(size=200))
@@ -153,7 +157,7 @@ def test_exact_plans_from_useless_potentials(monkeypatch, p, price):
     rng = np.random.default_rng(6)
     a, b = rng.random(150), rng.random(120)
     a, b = a / a.sum(), b / b.sum()
-    clouds = pair.Pair(x, y, (Measure(a), Measure(b)), EUCLIDEAN if p == 1 else SQEUCLIDEAN)
+    clouds = pair_of(x, y, a, b, p)
     start = duals.lower_bound(clouds, rng.normal(size=150))
     found = linear_programs.transport_exactly(clouds, start)
     np.testing.assert_allclose(found.upper, exact_distance(x, y, a, b, p) ** p, rtol=1e-9)
@@ -179,6 +183,31 @@ def test_bounds_that_stay_apart_are_told(monkeypatch):
         found = wasserstein_distance(x, y, accuracy=1e-9)
     assert found.status == "gap"
     check_bounds(found, x, y, np.full(300, 1 / 300), np.full(299, 1 / 299))
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_equal_points_share_their_plan(p):
+    """Points on a grid, many at the same place, with and without mass."""
+    rng = np.random.default_rng(7)
+    x, y = rng.integers(0, 2, (250, 2)).astype(float), rng.integers(0, 3, (200, 2)).astype(float)
+    a, b = rng.random(250), rng.random(200)
+    a[:30] = 0
+    a, b = a / a.sum(), b / b.sum()
+    found = wasserstein_distance(x, y, a, b, p=p, accuracy=0)
+    assert found.status == "converged"
+    check_plan(found, x, y, a, b)
+    np.testing.assert_allclose(found.value, check_bounds(found, x, y, a, b), rtol=1e-9)
+
+
+def test_weights_of_very_different_sizes():
+    """Potentials stay small, so that the bounds hold to rounding."""
+    rng = np.random.default_rng(21)
+    x, y = rng.integers(0, 6, (300, 2)).astype(float), rng.integers(0, 6, (120, 2)).astype(float)
+    a, b = rng.random(300) ** 20, rng.random(120) ** 20
+    a, b = a / a.sum(), b / b.sum()
+    found = wasserstein_distance(x, y, a, b, accuracy=0)
+    assert max(abs(potential).max() for potential in found.potentials) < 1e3
+    np.testing.assert_allclose(found.value, check_bounds(found, x, y, a, b), rtol=1e-7)
 
 
 @settings(max_examples=8, deadline=None)

@@ -17,11 +17,12 @@ from scipy.sparse import coo_array, csr_array
 from symbolic_matrices.arrays import Array, library_of
 
 from ..arguments import check_choice, check_clouds, check_not_negative, read_measures
-from ..costs import EUCLIDEAN, SQEUCLIDEAN
-from ..measures import check_compatible_masses
+from ..costs import EUCLIDEAN, SQEUCLIDEAN, Cost
+from ..measures import Measure, check_compatible_masses
 from .duals import LowerBound, lower_bound
 from .flows import couple_in_order
 from .linear_programs import transport_exactly
+from .merging import merge_equal_points, split_plan
 from .pair import Pair, entropic_potentials
 from .plans import Trial, bound_between_cells, bound_between_partners
 
@@ -31,6 +32,7 @@ _LEAST_STEP, _LARGEST_STEP = 1.5, 8.0  # ratios between the blurs of two rounds
 _AIM = 0.8  # of the gap that is allowed: what a round aims at
 _EXACT_BLUR = 1 / 128  # in units of the diameter: sharp enough for linear programs to start from
 _MOST_EXACT = 20_000  # points, for which linear programs take seconds
+_EXACT = 1e-9  # relative error of distances that count as exact
 _LEAST_BLUR = 1 / 1024  # for more points: potentials in float32 still mean something
 
 
@@ -150,15 +152,49 @@ def wasserstein_distance(
     check_not_negative("accuracy", accuracy)
     measures = read_measures((X_a, X_b), (a, b))
     check_compatible_masses(measures, ((1.0, 1.0), (1.0, 1.0)))
-    pair = Pair(X_a, X_b, measures, EUCLIDEAN if p == 1 else SQEUCLIDEAN)
-    found = _narrow(pair, accuracy)
+    found = _distance((X_a, X_b), measures, EUCLIDEAN if p == 1 else SQEUCLIDEAN, accuracy)
     if found.status == "gap":
+        advice = "ask for the exact plan with accuracy=0" if accuracy > 0 else "use weights of closer sizes"
         warnings.warn(
-            f"The Wasserstein distance lies between {found.lower:.6g} and {found.upper:.6g}, further apart than "
-            f"accuracy={accuracy:g}: accept it, or ask for the exact plan with accuracy=0.",
+            f"The Wasserstein distance lies between {found.lower:.12g} and {found.upper:.12g}, further apart than "
+            f"accuracy={accuracy:g}: accept it, or {advice}.",
             stacklevel=2,
         )
     return found
+
+
+def _distance(
+    points: tuple[Array, Array], measures: tuple[Measure, Measure], cost: Cost, accuracy: float
+) -> WassersteinDistance:
+    """Solve the problem between points without repetition; write the result for all of them, as they were given."""
+    library, device = library_of(points[0]), library_of(points[0]).device(points[0])
+    clouds, weights = (
+        [library.to_numpy(library.detach(array)).astype(np.float64) for array in arrays]
+        for arrays in (points, [measure.weights for measure in measures])
+    )
+    left, right = (merge_equal_points(*side) for side in zip(clouds, weights, strict=True))
+    pair = Pair((left, right), cost, lambda array: library.convert(array, "float32", device))
+    bracket = _narrow(pair, accuracy)
+    f, g = (
+        library.convert(cloud.hierarchy.unsorted(values)[side.group], "float64", device)
+        for cloud, values, side in zip(
+            pair.clouds, (bracket.lower.f, bracket.lower.g), pair.sides, strict=True
+        )
+    )
+    lower, upper = (max(value, 0.0) ** (1 / cost.power) for value in (bracket.lower.value, bracket.upper))
+    status = "converged" if bracket.is_close(pair, accuracy) else "gap"
+    plan = bracket.plan
+    if plan is not None:
+        a, b = weights
+        plan = split_plan(_unsorted(pair, plan), pair.sides, (a, b * (a.sum() / b.sum())))
+    return WassersteinDistance(lower, upper, (f, g), cost.power, bracket.blur, status, plan)
+
+
+def _unsorted(pair: Pair, plan: csr_array) -> csr_array:
+    """A plan between points in the order in which they were given to the pair."""
+    pairs = plan.tocoo()
+    left, right = (cloud.hierarchy.order for cloud in pair.clouds)
+    return csr_array(coo_array((pairs.data, (left[pairs.row], right[pairs.col])), shape=plan.shape))
 
 
 class _Bracket(NamedTuple):
@@ -184,12 +220,12 @@ class _Method(NamedTuple):
 _FLOWS, _CELLS = _Method(bound_between_partners, 0.05), _Method(bound_between_cells, 1.0)
 
 
-def _narrow(pair: Pair, accuracy: float) -> WassersteinDistance:
+def _narrow(pair: Pair, accuracy: float) -> _Bracket:
     """Decrease the temperature until the bounds are close, or find the optimal plan from there."""
     blur = _FIRST_BLUR * pair.diameter
     if blur == 0:  # all the points are the same
-        return _finished(pair, _trivial(pair), accuracy)
-    has_program = accuracy == 0 or max(len(pair.x), len(pair.y)) <= _MOST_EXACT
+        return _trivial(pair)
+    has_program = accuracy == 0 or max(pair.shape) <= _MOST_EXACT
     least = (_EXACT_BLUR if has_program else _LEAST_BLUR) * pair.diameter
     if accuracy == 0:
         blur = least  # no other bound gets there
@@ -197,16 +233,16 @@ def _narrow(pair: Pair, accuracy: float) -> WassersteinDistance:
     for method in (_FLOWS,) if has_program else (_FLOWS, _CELLS):
         bracket = _descend(pair, accuracy, method, bracket, least)
         if bracket.is_close(pair, accuracy):
-            return _finished(pair, bracket, accuracy)
+            return bracket
     if has_program:
         exact = transport_exactly(pair, bracket.lower)
         bracket = _Bracket(exact.lower, min(exact.upper, bracket.upper), bracket.blur, exact.plan)
-    return _finished(pair, bracket, accuracy)
+    return bracket
 
 
 def _trivial(pair: Pair) -> _Bracket:
     """The cost of transport between points that are all the same, where any plan is optimal."""
-    (a, b), (n, m) = pair.weights, (len(pair.x), len(pair.y))
+    (a, b), (n, m) = pair.weights, pair.shape
     rows, columns, masses = couple_in_order(a, b)
     plan = csr_array((masses, (rows, columns)), shape=(n, m))
     return _Bracket(LowerBound(0.0, np.zeros(n), np.zeros(m)), 0.0, 0.0, plan)
@@ -234,23 +270,6 @@ def _descend(pair: Pair, accuracy: float, method: _Method, start: _Bracket, leas
 
 
 def _allowed_gap(pair: Pair, lower: float, accuracy: float) -> float:
-    """Between the bounds of the cost, for distances that differ by a factor 1 + accuracy; or what is but rounding."""
-    return max(max(lower, 0.0) * ((1 + accuracy) ** pair.cost.power - 1), pair.rounding)
-
-
-def _finished(pair: Pair, bracket: _Bracket, accuracy: float) -> WassersteinDistance:
-    power, library = pair.cost.power, library_of(pair.x)
-    f, g = (
-        library.convert(cloud.hierarchy.unsorted(values), "float64", library.device(pair.x))
-        for cloud, values in zip(pair.clouds, (bracket.lower.f, bracket.lower.g), strict=True)
-    )
-    lower, upper = (max(value, 0.0) ** (1 / power) for value in (bracket.lower.value, bracket.upper))
-    status = "converged" if bracket.is_close(pair, accuracy) else "gap"
-    plan = None if bracket.plan is None else _in_given_order(pair, bracket.plan)
-    return WassersteinDistance(lower, upper, (f, g), power, bracket.blur, status, plan)
-
-
-def _in_given_order(pair: Pair, plan: csr_array) -> csr_array:
-    pairs = plan.tocoo()
-    left, right = (cloud.hierarchy.order for cloud in pair.clouds)
-    return csr_array(coo_array((pairs.data, (left[pairs.row], right[pairs.col])), shape=plan.shape))
+    """Between the bounds of the cost, for distances that differ by a factor 1 + accuracy, or by rounding."""
+    factor = (1 + max(accuracy, _EXACT)) ** pair.cost.power
+    return max(max(lower, 0.0) * (factor - 1), pair.rounding)

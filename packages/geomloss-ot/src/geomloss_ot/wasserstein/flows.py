@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_flow
 
+_CRUMB = 1e-15  # of a sum of masses
 UNITS = 1 << 30  # of mass, at most: SciPy counts flows in 32 bits
 
 
@@ -72,12 +73,13 @@ def greatest_flow(supply: np.ndarray, demand: np.ndarray, edges: Edges) -> Flow:
 def couple_in_order(a: np.ndarray, b: np.ndarray) -> Flow:
     """The plan between masses (N,) and (M,) that serves rows and columns in their order, with N + M pairs at most.
 
-    What one side has more than the other stays. Source: the rule of the north-west corner.
+    What one side has more than the other stays, and so do masses that are but rounding errors of their sum. Source: the
+    rule of the north-west corner.
     """
     ends = np.cumsum(a), np.cumsum(b)
     cuts = np.unique(np.concatenate(ends))
     cuts = cuts[cuts <= min(ends[0][-1], ends[1][-1])]
     masses = np.diff(cuts, prepend=0.0)
     rows, columns = (np.searchsorted(end, cuts) for end in ends)
-    some = masses > 0
+    some = masses > _CRUMB * masses.sum()
     return Flow(rows[some], columns[some], masses[some])

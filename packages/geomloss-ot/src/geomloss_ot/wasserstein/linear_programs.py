@@ -21,7 +21,8 @@ _PARTNERS = {1: 12, 2: 6}  # of each point, on both sides, that programs start w
 _MOST_PROGRAMS = 30
 _PRICE, _DEARER = 100.0, 10.0  # of mass that stays, in units of the largest reduced cost; how it rises
 _TIGHT = 1e-10  # constraints, in units of the mean reduced cost of the first pairs
-_FEASIBLE = 1e-9  # masses, in units of the mean weight
+_FEASIBLE = 1e-10  # masses, in units of the mean weight, and constraints, in units of the mean reduced cost
+_STAYS = 1e-6  # mass that is more than rounding, in units of the mean weight
 
 
 class ExactPlan(NamedTuple):
@@ -38,13 +39,13 @@ class _Program(NamedTuple):
     f: np.ndarray
     g: np.ndarray
     masses: np.ndarray
+    stays: bool  # whether some mass found no place
 
 
 def transport_exactly(pair: Pair, start: LowerBound) -> ExactPlan:
     """The optimal plan, from potentials that are close to optimal; or the best one after many programs."""
-    n, m = (len(side) for side in pair.points)
     count = _PARTNERS[pair.cost.power]
-    best = ExactPlan(start, np.inf, csr_array((n, m)))
+    best = ExactPlan(start, np.inf, csr_array(pair.shape))
     potentials, price = (start.f, start.g), _PRICE
     edges = _candidates(pair, potentials, count)
     scale = float(np.mean(_reduced_costs(pair, edges, potentials)))
@@ -57,9 +58,11 @@ def transport_exactly(pair: Pair, start: LowerBound) -> ExactPlan:
         more = _candidates(pair, potentials, count)
         violated = _reduced_costs(pair, more, potentials) < -_TIGHT * scale
         if violated.any():
-            edges = join_edges(edges, Edges(more.rows[violated], more.columns[violated]), m)
-        else:
+            edges = join_edges(edges, Edges(more.rows[violated], more.columns[violated]), pair.shape[1])
+        elif program.stays:
             price *= _DEARER
+        else:
+            break
     return best
 
 
@@ -83,7 +86,7 @@ def _solve(pair: Pair, edges: Edges, potentials: tuple[np.ndarray, np.ndarray], 
     (a, b), (f, g) = pair.weights, potentials
     n, m, count = len(a), len(b), len(edges.rows)
     reduced = _reduced_costs(pair, edges, potentials)
-    unit_cost = float(abs(reduced).mean()) or 1.0
+    unit_cost = max(float(abs(reduced).mean()), pair.rounding)
     unit_mass = float(a.sum()) / max(n, m)
     # One equation per point; one unknown per edge, then one per point for the mass that stays.
     equations = np.concatenate([edges.rows, n + edges.columns, np.arange(n + m)])
@@ -99,14 +102,17 @@ def _solve(pair: Pair, edges: Edges, potentials: tuple[np.ndarray, np.ndarray], 
     if found.x is None:
         raise RuntimeError(f"SciPy's linear program between {n} and {m} points failed: {found.message}")
     steps = unit_cost * found.eqlin.marginals
-    return _Program(f + steps[:n], g + steps[n:], unit_mass * np.maximum(found.x[:count], 0.0))
+    f, g = f + steps[:n], g + steps[n:]
+    shift = (a @ f - b @ g) / (a.sum() + b.sum())  # constants move freely: keep them small
+    masses = unit_mass * np.maximum(found.x[:count], 0.0)
+    return _Program(f - shift, g + shift, masses, bool(found.x[count:].sum() > _STAYS))
 
 
 def _better(pair: Pair, best: ExactPlan, edges: Edges, program: _Program) -> ExactPlan:
     """The best bounds so far, with those that a program proves."""
     lower = max(best.lower, lower_bound(pair, program.f), key=lambda found: found.value)
-    (x, y), shape = pair.points, (len(program.f), len(program.g))
-    plan = _completed(coo_array((program.masses, edges), shape=shape).tocsr(), pair.weights)
+    x, y = pair.points
+    plan = _completed(coo_array((program.masses, edges), shape=pair.shape).tocsr(), pair.weights)
     pairs = plan.tocoo()
     upper = float(pairs.data @ costs_between(pair.cost, x[pairs.row], y[pairs.col]))
     return ExactPlan(lower, upper, plan) if upper < best.upper else best._replace(lower=lower)

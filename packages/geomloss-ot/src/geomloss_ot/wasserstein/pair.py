@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,6 +19,7 @@ from ..multiscale import Cells, Cloud, Multiscale, build_hierarchy, solve_multis
 from ..penalties import Balanced
 from ..problems import Problem, Stopping
 from ..sinkhorn import sinkhorn
+from .merging import Merged
 
 _POTENTIAL_TOLERANCE, _POTENTIAL_ITERATIONS = 3e-3, 200  # c-transforms repair what is left
 _MULTISCALE_PAIRS = 4e6  # from here on, cells first
@@ -26,12 +29,14 @@ _FINEST = 1e-4  # edge of the smallest cells, in units of the largest side of a 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two clouds (N, D) and (M, D) and their measures, as given; sorted and centred in float64 for the bounds."""
+    """Two clouds (N, D) and (M, D) without repetitions, their weights, and a cost; in float64, for the bounds.
 
-    x: Array
-    y: Array
-    measures: tuple[Measure, Measure]
+    ``lift`` brings arrays to the library and to the device that solve entropic problems.
+    """
+
+    sides: tuple[Merged, Merged]
     cost: Cost
+    lift: Callable[[np.ndarray], Array]
 
     @cached_property
     def entropic(self) -> Problem:
@@ -39,29 +44,41 @@ class Pair:
 
         Lengths are in units of the diameter, masses in units of their sum.
         """
-        library = library_of(self.x)
-        centre = middle(self.x, self.y)
-        x, y = ((library.detach(cloud) - centre) / self.diameter for cloud in (self.x, self.y))
-        a, b = (library.detach(measure.weights / measure.mass) for measure in self.measures)
-        x, y, a, b = (library.astype(array, "float32") for array in (x, y, a, b))
-        return Problem(PointGeometry(x, y, self.cost), Measure(a), Measure(b), (Balanced(), Balanced()), 1.0)
+        left, right = self.sides
+        x, y = (self._lifted((side.points - self._centre) / self.diameter) for side in self.sides)
+        a, b = (Measure(self._lifted(side.weights / side.weights.sum())) for side in (left, right))
+        return Problem(PointGeometry(x, y, self.cost), a, b, (Balanced(), Balanced()), 1.0)
+
+    def _lifted(self, array: np.ndarray) -> Array:
+        return self.lift(array.astype(np.float32))
 
     @cached_property
     def clouds(self) -> tuple[Cloud, Cloud]:
-        to_numpy = library_of(self.x).to_numpy
-        x, y = (to_numpy(library_of(z).detach(z)).astype(np.float64) for z in (self.x, self.y))
-        a, b = (to_numpy(library_of(m.weights).detach(m.weights)).astype(np.float64) for m in self.measures)
-        centre = middle(x, y)
-        return _sort_cloud(x - centre, a), _sort_cloud(y - centre, b * (a.sum() / b.sum()))
+        """The clouds around the origin, of equal masses, and their cells."""
+        left, right = self.sides
+        ratio = left.weights.sum() / right.weights.sum()
+        return (
+            _sort_cloud(left.points - self._centre, left.weights),
+            _sort_cloud(right.points - self._centre, right.weights * ratio),
+        )
+
+    @cached_property
+    def _centre(self) -> np.ndarray:
+        found: np.ndarray = middle(self.sides[0].points, self.sides[1].points)
+        return found
 
     @property
     def dim(self) -> int:
-        return int(self.x.shape[-1])
+        return int(self.sides[0].points.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.sides[0].points), len(self.sides[1].points)
 
     @cached_property
     def diameter(self) -> float:
         """Of a box around both clouds."""
-        return float(np.linalg.norm(box_sides(*self.points)))
+        return float(np.linalg.norm(box_sides(*(side.points for side in self.sides))))
 
     @property
     def rounding(self) -> float:
@@ -98,11 +115,6 @@ class Pair:
         sides = zip(self.clouds, cells, strict=True)
         return sum(cloud.hierarchy.spread(side.level, self.cost.power) for cloud, side in sides)
 
-    @property
-    def size(self) -> int:
-        """Number of pairs."""
-        return len(self.x) * len(self.y)
-
 
 def _sort_cloud(points: np.ndarray, weights: np.ndarray) -> Cloud:
     """A cloud whose cells are NumPy's arrays."""
@@ -116,12 +128,12 @@ def entropic_potentials(pair: Pair, blur: float) -> tuple[np.ndarray, np.ndarray
     power, unit = pair.cost.power, pair.diameter
     problem = replace(pair.entropic, epsilon=power * (blur / unit) ** power)
     stopping = Stopping(_POTENTIAL_TOLERANCE, _POTENTIAL_ITERATIONS)
-    if pair.size > _MULTISCALE_PAIRS:
+    if math.prod(pair.shape) > _MULTISCALE_PAIRS:
         solution = solve_multiscale(problem, None, Multiscale(), stopping).ab.solution
     else:
         schedule = epsilon_schedule(problem.geometry.cost_bound, problem.epsilon, 0.5**power)
         solution = sinkhorn(problem, schedule, stopping)
-    to_numpy = library_of(pair.x).to_numpy
+    to_numpy = library_of(solution.f).to_numpy
     f, g = (
         cloud.hierarchy.sorted(to_numpy(values).astype(np.float64) * unit**power)
         for cloud, values in zip(pair.clouds, (solution.f, solution.g), strict=True)
