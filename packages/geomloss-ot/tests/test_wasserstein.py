@@ -185,6 +185,17 @@ def test_bounds_that_stay_apart_are_told(monkeypatch):
     check_bounds(found, x, y, np.full(300, 1 / 300), np.full(299, 1 / 299))
 
 
+def test_equal_points_are_merged():
+    points, weights = np.array([[1.0, 0], [0, 1], [1, 0], [0, 2], [0, 1]]), np.arange(1.0, 6.0)
+    found = merging.merge_equal_points(points, weights)
+    assert len(found.points) == 3
+    np.testing.assert_array_equal(found.points[found.group], points)
+    np.testing.assert_array_equal(found.weights[found.group], [4, 7, 4, 4, 7])
+    found = merging.merge_equal_points(points[1:4], weights[1:4])
+    np.testing.assert_array_equal(found.points, points[1:4])
+    np.testing.assert_array_equal(found.group, [0, 1, 2])
+
+
 @pytest.mark.parametrize("p", [1, 2])
 def test_equal_points_share_their_plan(p):
     """Points on a grid, many at the same place, with and without mass."""
