@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from symbolic_matrices.arrays import Array, library_of
 
 _RIDGE = 1e-13  # relative, of the size of rounding errors
@@ -35,7 +37,7 @@ class Quadratic:
         scaled = self.plan * _inverse_root(self.rows, self.rows > 0)[..., None]
         product = xp.swapaxes(scaled, -1, -2) @ scaled
         root = _inverse_root(self.columns, free)  # of a well scaled system
-        system = _diagonal(1 + _RIDGE, root) - root[..., :, None] * product * root[..., None, :]
+        system = _scaled_identity(1 + _RIDGE, root) - root[..., :, None] * product * root[..., None, :]
         right = root * (self.gradient + (product @ tied[..., None])[..., 0])
         return xp.where(free, root * xp.linalg.solve(system, right[..., None])[..., 0], tied)
 
@@ -98,12 +100,10 @@ def _choose(xp: Any, condition: Array, one: Array, other: Array) -> Array:
     return xp.where(condition if one.ndim == condition.ndim else condition[..., None], one, other)
 
 
-def _diagonal(value: float, like: Array) -> Array:
-    """Diagonal matrices (..., M, M), for vectors (..., M)."""
+def _scaled_identity(value: float, like: Array) -> Array:
+    """A multiple of the identity (M, M), for vectors (..., M)."""
     library = library_of(like)
-    size = like.shape[-1]
-    rows = [[value * (i == j) for j in range(size)] for i in range(size)]
-    return library.convert(rows, "float64", library.device(like))
+    return library.convert(value * np.eye(like.shape[-1]), "float64", library.device(like))
 
 
 def _inverse_root(values: Array, valid: Array) -> Array:
