@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 
 from geomloss_ot import SamplesLoss
 from geomloss_ot.costs import SQEUCLIDEAN
+from geomloss_ot.descent import sinkhorn
 from geomloss_ot.geometries import PointGeometry
 from geomloss_ot.measures import Measure
 from geomloss_ot.multiscale import correction, masks, walk
@@ -23,7 +24,7 @@ from geomloss_ot.multiscale.correction import CellPlan, linearize
 from geomloss_ot.multiscale.hierarchy import build_hierarchy
 from geomloss_ot.penalties import Balanced, KullbackLeibler, Partial
 from geomloss_ot.problems import Problem, Stopping
-from geomloss_ot.sinkhorn import converge, sinkhorn
+from geomloss_ot.sinkhorn import converge
 
 HALVED = replace(SQEUCLIDEAN, coefficient=0.5)
 

@@ -10,9 +10,9 @@ from functools import cached_property
 from symbolic_matrices.arrays import Array, library_of
 
 from .annealing import epsilon_schedule
+from .descent import sinkhorn, sinkhorn_in_float64
 from .geometries import Geometry
 from .problems import Problem, Solution, Stopping
-from .sinkhorn import sinkhorn, sinkhorn_in_float64
 
 _HOT = 10.0  # temperatures, in units of the largest cost, from where float32 loses more than two digits
 _COARSE = 1e-2  # marginal errors that rounding alone must not leave unsaid

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from symbolic_matrices.arrays import library_of
 
 from .annealing import epsilon_schedule
+from .descent import sinkhorn
 from .divergences import Divergence, Solved
 from .penalties import Balanced, Partial, Penalty, Range
 from .problems import GivenMass, Problem, Solution, Stopping
-from .sinkhorn import converge, sinkhorn
+from .sinkhorn import converge
 
 _SCALING = 0.5
 _WHOLE = 1e-6  # masses closer than this, relatively, to that of one side use it up

@@ -1,4 +1,4 @@
-"""Owns the Sinkhorn loop: one for all geometries, penalties and batches; ignores gradients and divergences."""
+"""Owns the Sinkhorn loop at one temperature, for all geometries, penalties and batches; ignores how it starts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ import numpy as np
 from symbolic_matrices.arrays import Array, library_of
 
 from .acceleration import Acceleration
-from .geometries import Softmins, softmins
-from .measures import Measure
+from .geometries import softmins
 from .problems import Problem, Solution, Stopping
 from .small_problems import follow_path, patience
 from .updates import Step, dual_value, first_state, fixed_point_step, make_solution, report, rounding_error
-
-# Updates at each temperature of a coarser problem, at most. They count as one, in view of what they cost.
-_COARSE_ITERATIONS = 100
 
 # How many extrapolations may fail before they start again from nothing.
 _RETREATS = 5
@@ -49,88 +45,6 @@ class _Ascent(NamedTuple):
     image: Array  # (..., M): the Sinkhorn update of the state that reached it
     acceleration: Acceleration
     retreats: int = 0  # how many times the objective has been lower since it last rose
-
-
-def sinkhorn(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
-    """Anneal along ``schedule``, then iterate at its last temperature until the marginals are right.
-
-    One update per temperature (or the solution of a coarser problem), then accelerated ones: what annealing leaves
-    behind shrinks too slowly by itself, and a result must depend on the problem, not on the schedule.
-    """
-    library = library_of(problem.source.weights)
-    means = Means(slopes=any(library.needs_gradient(t) for t in problem.geometry.tensors))
-    problem = problem.detached()
-    if (
-        library.name == "torch"
-        and problem.geometry.takes_any_library
-        and library.device(problem.tensors[0]) == "cpu"
-    ):
-        # Views of the same memory: between two reductions, NumPy's small operations start in a tenth of the time of
-        # PyTorch's, whose threads also wait for the cores that the reductions use.
-        hosted = problem.replace(tuple(tensor.numpy() for tensor in problem.tensors))
-        return to_tensors(_anneal(hosted, schedule, stopping, means), library.namespace.from_numpy)
-    return _anneal(problem, schedule, stopping, means)
-
-
-def sinkhorn_in_float64(problem: Problem, schedule: tuple[float, ...], stopping: Stopping) -> Solution:
-    """The same, in double precision, for problems in float32 whose digits are lost on the way."""
-    library, weights = library_of(problem.source.weights), problem.source.weights
-    dtype = library.dtype_name(weights)
-    wide = problem.detached()
-    wide = wide.replace(tuple(library.astype(tensor, "float64") for tensor in wide.tensors))
-    found = sinkhorn(wide, schedule, stopping)
-    names = ("f", "g", "ratio_f", "ratio_g", "partner")
-    arrays = {name: getattr(found, name) for name in names}
-    return replace(
-        found, **{name: library.astype(array, dtype) for name, array in arrays.items() if array is not None}
-    )
-
-
-def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping, means: Means) -> Solution:
-    steps = schedule[:-1][: max(stopping.max_iter - 1, 0)]
-    scales = _scales(problem) if steps else ()
-    coarse_stopping = Stopping(stopping.tol, min(stopping.max_iter, _COARSE_ITERATIONS))
-    current, state = problem, None
-    for iteration, epsilon in enumerate(steps):
-        scale = next((scale for scale, resolution in scales if resolution <= epsilon), problem)
-        scale = replace(scale, epsilon=epsilon)
-        if state is None:
-            state = first_state(scale, Softmins(scale.geometry, epsilon))
-        elif scale.geometry is not current.geometry:
-            state = _refined(replace(current, epsilon=epsilon), scale, state)
-        current = scale
-        if scale.geometry is problem.geometry:
-            step = fixed_point_step(scale, state, Softmins(scale.geometry, epsilon))
-            state, error = state + step.residual, step.error
-        else:
-            # Small problems may as well be solved: what they leave behind shrinks slowly on the large one.
-            solution = converge(scale, state, coarse_stopping, 0)
-            state, error = solution.g, solution.error
-        report(stopping, iteration + 1, epsilon, error)
-    if state is not None and current.geometry is not problem.geometry:
-        state = _refined(replace(current, epsilon=problem.epsilon), problem, state)
-    return converge(problem, state, stopping, len(steps), means)
-
-
-def _scales(problem: Problem) -> tuple[tuple[Problem, float], ...]:
-    """Coarser versions of a problem, the coarsest first, and the lowest temperature that each one can see."""
-    found: list[tuple[Problem, float]] = []
-    coarsening = problem.geometry.coarsen()
-    while coarsening is not None:
-        source = Measure(coarsening.pool_rows(problem.source.weights))
-        target = Measure(coarsening.pool_columns(problem.target.weights))
-        problem = replace(problem, geometry=coarsening.geometry, source=source, target=target)
-        found.append((problem, coarsening.resolution))
-        coarsening = problem.geometry.coarsen()
-    return tuple(reversed(found))
-
-
-def _refined(coarse: Problem, fine: Problem, state: Array) -> Array:
-    """The Sinkhorn update of the fine columns, seen from the coarse rows."""
-    f = fixed_point_step(coarse, state, Softmins(coarse.geometry, coarse.epsilon)).f
-    geometry = fine.geometry.T.with_columns_of(coarse.geometry.T)
-    softmin = geometry.softmin(coarse.epsilon, coarse.source.log_weights + f / coarse.epsilon)
-    return fine.penalties[1].proximal(softmin, coarse.epsilon)
 
 
 def to_tensors(solution: Solution, convert: Callable[[np.ndarray], Array]) -> Solution:

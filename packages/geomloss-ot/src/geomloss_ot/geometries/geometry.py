@@ -11,11 +11,12 @@ ALL = slice(None)
 
 
 class Coarsening(NamedTuple):
-    """A cost between fewer, larger pieces, and the sums over these pieces of weights on both sides."""
+    """A cost between fewer, larger pieces, and what relates them to the finer ones."""
 
     geometry: Geometry
-    pool_rows: Callable[[Array], Array]
+    pool_rows: Callable[[Array], Array]  # sums of weights over pieces
     pool_columns: Callable[[Array], Array]
+    spread_columns: Callable[[Array], Array]  # smooth values of pieces, at what they are made of
     resolution: float  # cost of the size of a piece: lower temperatures see the difference
 
 

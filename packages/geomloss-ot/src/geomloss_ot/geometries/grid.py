@@ -75,6 +75,7 @@ class GridGeometry:
             coarse,
             lambda weights: _pool(weights, self.rows),
             lambda weights: _pool(weights, self.columns),
+            lambda values: _spread(values, self.columns),
             self.coefficient * max(widths) ** self.power,
         )
 
@@ -252,6 +253,19 @@ def _pool(weights: Array, axes: tuple[Axis, ...]) -> Array:
             lines = xp.concatenate([lines, xp.zeros_like(lines[:, :1])], -1)
         image = _image(lines.reshape(lines.shape[0], -1, 2).sum(-1), lead, axis)
     return image.reshape(*weights.shape[:-1], -1)
+
+
+def _spread(values: Array, axes: tuple[Axis, ...]) -> Array:
+    """Values of pairs of pixels, (..., N / 2^D), at the pixels: linear in between, constant next to the boundary."""
+    xp = library_of(values).namespace
+    image = values.reshape(*values.shape[:-1], *(-(-len(axis) // 2) for axis in axes))
+    for axis in range(-len(axes), 0):
+        lines, lead = _lines(image, axis)
+        before = xp.concatenate([lines[:, :1], lines[:, :-1]], -1)
+        after = xp.concatenate([lines[:, 1:], lines[:, -1:]], -1)
+        pairs = xp.stack([0.75 * lines + 0.25 * before, 0.75 * lines + 0.25 * after], -1)
+        image = _image(pairs.reshape(lines.shape[0], -1)[:, : len(axes[axis])], lead, axis)
+    return image.reshape(*values.shape[:-1], -1)
 
 
 def _xlogx(values: Array) -> Array:

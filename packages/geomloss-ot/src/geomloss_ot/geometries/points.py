@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from symbolic_matrices import BlockRanges, LazyTensor
 from symbolic_matrices.arrays import Array, library_of
 
 from ..costs import Cost
 from ..measures import box_sides
-from .geometry import ALL
+from .cells import cells_of
+from .geometry import ALL, Coarsening
 
 _J = -2  # the j axis of a LazyTensor of any number of batch dimensions
 
@@ -75,8 +78,24 @@ class PointGeometry:
             PointGeometry(library.detach(self.x), self.y, self.cost, self.ranges).T,
         )
 
-    def coarsen(self) -> None:
-        return None
+    def coarsen(self) -> Coarsening | None:
+        """Between the cells of large clouds, where there are far fewer of them than points."""
+        cost, x, y = self.cost, self.x, self.y
+        # The size of cells means something for distances only, and users' functions take points as they are.
+        if (
+            cost.box_diameter is None
+            or self.ranges is not None
+            or x.ndim > 2
+            or not isinstance(x, np.ndarray)
+        ):
+            return None
+        cells = cells_of(x, y)
+        if cells is None:
+            return None
+        rows, columns = cells.rows, cells.columns
+        coarse = PointGeometry(rows.means, columns.means, cost)
+        resolution = cost.coefficient * cells.width**cost.power
+        return Coarsening(coarse, rows.pool, columns.pool, columns.spread, resolution)
 
     def with_columns_of(self, other: Any) -> PointGeometry:
         return PointGeometry(self.x, other.y, self.cost)

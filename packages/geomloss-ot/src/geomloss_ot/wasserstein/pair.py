@@ -13,12 +13,12 @@ from symbolic_matrices.arrays import Array, library_of
 
 from ..annealing import epsilon_schedule
 from ..costs import Cost
+from ..descent import sinkhorn
 from ..geometries import PointGeometry
 from ..measures import Measure, box_sides, middle
 from ..multiscale import Cells, Cloud, Multiscale, build_hierarchy, solve_multiscale
 from ..penalties import Balanced
 from ..problems import Problem, Stopping
-from ..sinkhorn import sinkhorn
 from .merging import Merged
 
 _POTENTIAL_TOLERANCE, _POTENTIAL_ITERATIONS = 3e-3, 200  # c-transforms repair what is left
