@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
-from geomloss_ot import SamplesLoss
+from geomloss_ot import SamplesLoss, cell_plans
+from geomloss_ot.cell_plans import CellPlan
 from geomloss_ot.costs import SQEUCLIDEAN
 from geomloss_ot.descent import sinkhorn
 from geomloss_ot.geometries import PointGeometry
 from geomloss_ot.measures import Measure
 from geomloss_ot.multiscale import correction, masks, walk
 from geomloss_ot.multiscale.cells import Cells
-from geomloss_ot.multiscale.correction import CellPlan, linearize
+from geomloss_ot.multiscale.correction import linearize
 from geomloss_ot.multiscale.hierarchy import build_hierarchy
 from geomloss_ot.penalties import Balanced, KullbackLeibler, Partial
 from geomloss_ot.problems import Problem, Stopping
@@ -51,8 +52,8 @@ def marginal_derivative(mass: np.ndarray, damping: float) -> np.ndarray:
 @pytest.mark.parametrize("damping", [1.0, 0.8])
 @pytest.mark.parametrize("larger", [1, 5])
 def test_corrections_solve_newtons_equation(monkeypatch, damping, larger):
-    monkeypatch.setattr(correction, "_ACCURACY", 1e-10)
-    monkeypatch.setattr(correction, "_ITERATIONS", 300)
+    monkeypatch.setattr(cell_plans, "_ACCURACY", 1e-10)
+    monkeypatch.setattr(cell_plans, "_ITERATIONS", 300)
     rng = np.random.default_rng(0)
     mass = rng.random((40, 35)) * (rng.random((40, 35)) < 0.3) + 1e-3
     residual = rng.normal(size=35)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+from scipy.sparse import csr_array
+
 from symbolic_matrices.arrays import Array, library_of
 
+from .cell_plans import LONGEST, CellPlan, find_damping
 from .geometries import Softmins
 from .measures import Measure
 from .problems import Problem, Solution, Stopping
-from .sinkhorn import Means, converge, to_tensors
+from .sinkhorn import Linearize, Means, converge, to_tensors
 from .updates import first_state, fixed_point_step, report
 
 # Updates at each temperature of a coarser problem, at most. They count as one, in view of what they cost.
 _COARSE_ITERATIONS = 100
+
+# Entries of a coarse plan that is stored, at most; the least density of those that count; and the cells that are
+# taken together, in the order in which they are numbered, where systems between them are inverted.
+_MOST_ENTRIES = 2_000_000
+_DENSE_ENOUGH = 1e-3
+_TOGETHER = 4
 
 # What is left of a change, at most, for the next one to be foretold too.
 _UNFORESEEN = 0.5
@@ -27,6 +38,7 @@ class _Scale(NamedTuple):
     problem: Problem
     resolution: float
     spread: Callable[[Array], Array] | None = None  # to the columns of the next finer scale
+    pool: Callable[[Array], Array] | None = None  # sums over these columns
 
 
 class _Lesson(NamedTuple):
@@ -99,7 +111,10 @@ def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping, m
         place, error = _next_place(scales, number, epsilon, place, stopping)
         done += 1
         report(stopping, done, epsilon, error)
-    state = None if place is None else _arrive(scales, finest, problem.epsilon, place)
+    state = None
+    if place is not None:
+        state = _arrive(scales, finest, problem.epsilon, place)
+        means = replace(means, linearize=_coarse_steps(scales, place), patience=1)
     return converge(problem, state, stopping, done, means)
 
 
@@ -111,7 +126,9 @@ def _scales(problem: Problem) -> tuple[_Scale, ...]:
         source = Measure(coarsening.pool_rows(problem.source.weights))
         target = Measure(coarsening.pool_columns(problem.target.weights))
         problem = replace(problem, geometry=coarsening.geometry, source=source, target=target)
-        found.append(_Scale(problem, coarsening.resolution, coarsening.spread_columns))
+        found.append(
+            _Scale(problem, coarsening.resolution, coarsening.spread_columns, coarsening.pool_columns)
+        )
         coarsening = problem.geometry.coarsen()
     return tuple(reversed(found))
 
@@ -165,6 +182,31 @@ def _foretell(scales: tuple[_Scale, ...], number: int, lesson: _Lesson, drop: fl
         assert scale.spread is not None
         change = scale.spread(change)
     return change
+
+
+def _coarse_steps(scales: tuple[_Scale, ...], place: _Place) -> Linearize | None:
+    """Newton's steps of the last scale before the finest one, if it was solved at the same temperature."""
+    coarse, fine = scales[place.scale], scales[-1].problem
+    damping, shape = find_damping(fine), coarse.problem.geometry.shape
+    at_last = place.scale == len(scales) - 2 and place.epsilon == fine.epsilon and not fine.symmetric
+    if not at_last or damping is None or len(shape) > 2 or math.prod(shape) > _MOST_ENTRIES:
+        return None
+    source, target = coarse.problem.source.weights, coarse.problem.target.weights
+    if library_of(target).name != "numpy" or place.rows is None:
+        return None
+    density = coarse.problem.geometry.density(place.epsilon, place.rows, place.state)
+    mass = np.where(density > _DENSE_ENOUGH, source[:, None] * density * target, 0.0)
+    plan = CellPlan(csr_array(mass, dtype=np.float64), damping, np.arange(0, shape[1], _TOGETHER))
+    weights = np.where(target > 0, target, 1.0)
+
+    def correct(residual: Array) -> Array:
+        assert coarse.pool is not None
+        assert coarse.spread is not None
+        more = plan.correct(coarse.pool(fine.target.weights * residual).astype(np.float64) / weights)
+        more *= LONGEST * fine.epsilon / max(float(abs(more).max()), LONGEST * fine.epsilon)
+        return residual + coarse.spread(more).astype(residual.dtype)
+
+    return lambda f, g: correct
 
 
 def _learn(scales: tuple[_Scale, ...], number: int, epsilon: float, place: _Place, solved: Array) -> _Lesson:

@@ -22,7 +22,7 @@ _RETREATS = 5
 # Near the solution, the dual objective is flat up to this relative difference, and tells nothing.
 _FLAT = 1e-8
 
-# Iterations before better steps are computed: there may be no need for them.
+# Iterations before better steps are computed, unless they are known before: there may be no need for them.
 _PATIENCE = 4
 
 
@@ -36,6 +36,7 @@ class Means:
 
     slopes: bool = False
     linearize: Linearize | None = None
+    patience: int = _PATIENCE
 
 
 class _Ascent(NamedTuple):
@@ -81,7 +82,7 @@ def converge(
         worst = float(step.error.max())
         if worst <= max(stopping.tol, floor) or done >= stopping.max_iter:
             break
-        if means.linearize is not None and done == start + _PATIENCE:
+        if means.linearize is not None and done == start + means.patience:
             direction, ascent = means.linearize(step.f, step.g), None
         if settled:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ from ..measures import box_sides
 
 _WORTH_CELLS = 4_500_000  # pairs of points: the kernels of fewer fit into the cache
 _FEWER = 8  # times fewer cells than points, at least
-_MOST_HALVINGS = 10  # of the edge of cells, from that of the clouds on
+_MOST_HALVINGS = 10  # of the edge of cells, in so many steps each
+_STEPS = 2
 
 
 class Cells(NamedTuple):
@@ -43,8 +45,11 @@ def cells_of(x: np.ndarray, y: np.ndarray) -> CellPair | None:
     if len(x) * len(y) < _WORTH_CELLS:
         return None
     span, found = float(box_sides(x, y).max()), None
-    for halvings in range(1, _MOST_HALVINGS + 1):
-        width = span / 2**halvings
+    fewest = min(len(x), len(y)) // _FEWER
+    # So many halvings leave few cells anyway.
+    first = max(1, int(math.log2(max(fewest, 1)) / x.shape[1]))
+    for step in range(_MOST_HALVINGS * _STEPS):
+        width = span / 2 ** (first + step / _STEPS)
         rows = _few_cells(x, width)
         columns = rows if y is x else rows and _few_cells(y, width)
         if rows is None or columns is None:

@@ -16,6 +16,7 @@ from ..measures import box_sides
 from .cells import cells_of
 from .geometry import ALL, Coarsening
 
+_RADIUS = 0.7  # of a cell, in units of its edge: how far its points are from their mean
 _J = -2  # the j axis of a LazyTensor of any number of batch dimensions
 
 
@@ -94,7 +95,7 @@ class PointGeometry:
             return None
         rows, columns = cells.rows, cells.columns
         coarse = PointGeometry(rows.means, columns.means, cost)
-        resolution = cost.coefficient * cells.width**cost.power
+        resolution = cost.coefficient * (cells.width * _RADIUS) ** cost.power
         return Coarsening(coarse, rows.pool, columns.pool, columns.spread, resolution)
 
     def with_columns_of(self, other: Any) -> PointGeometry:

@@ -7,16 +7,14 @@ everywhere in a cell of a few blurs: between such cells, the derivative of the u
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import LinearOperator, cg
 
 from symbolic_matrices import BlockRanges
 from symbolic_matrices.arrays import Array, library_of
 
+from ..cell_plans import LONGEST, CellPlan, find_damping
 from ..geometries import PointGeometry
 from ..problems import Problem
 from ..sinkhorn import Linearize
@@ -29,85 +27,14 @@ _FEWEST, _MOST = 600, 4096  # cells
 _DIRECT = 256  # larger cells: their system is inverted
 _TRUNCATION = 6.0  # pairs of blocks whose density is below exp(-6) do not count
 _COPIES = 1 << 22  # rows of one reduction
-_ITERATIONS = 30  # of conjugate gradient, and
-_ACCURACY = 0.03  # what they may leave of a residual
-_LONGEST = 2.0  # step, in units of epsilon: beyond, exponentials are far from linear
-_NEGLIGIBLE = 1e-12  # of the mass of a plan between cells, relative to the mean
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """The mass that a plan moves between cells of two clouds; ``parents`` has the start of larger cells of columns.
-
-    With J the derivative of the update of g, Newton's step for a residual r is the d such that (I - J) d = r. Here, J
-    is ``damping`` times the product of two stochastic matrices, those of the plan and of its transposed.
-    """
-
-    mass: csr_array  # (K, L)
-    damping: float
-    parents: np.ndarray
-
-    def correct(self, residual: np.ndarray) -> np.ndarray:
-        """What Newton's step adds to a residual, (L,)."""
-        columns, total = self._columns, self._columns.sum()
-        # Constants are left out: either nothing depends on them, or the loop finds the best one.
-        centred = residual - (columns * residual).sum() / total
-        shape = (len(columns), len(columns))
-        step, _ = cg(
-            LinearOperator(shape, self._apply, dtype=np.float64),
-            columns * centred,
-            rtol=_ACCURACY,
-            maxiter=_ITERATIONS,
-            M=LinearOperator(shape, self._precondition, dtype=np.float64),
-        )
-        return step - (columns * step).sum() / total - centred
-
-    def _apply(self, d: np.ndarray) -> np.ndarray:
-        """diag(columns) (I - J), which is symmetric, plus something positive for constants."""
-        d = d.ravel()
-        columns = self._columns
-        seen = self._transposed @ ((self.mass @ d) / self._rows)
-        return columns * (d + (columns * d).sum() / columns.sum()) - self.damping * seen
-
-    def _precondition(self, r: np.ndarray) -> np.ndarray:
-        """The exact solution between larger cells, and the inverse of the diagonal for what they do not see."""
-        r = r.ravel()
-        inverse, counts = self._coarse
-        # Not by a library of linear algebra: its threads would wait for the cores of the reductions.
-        coarse = np.einsum("ij,j->i", inverse, np.add.reduceat(r, self.parents))
-        return coarse if len(coarse) == len(r) else np.repeat(coarse, counts) + r / self._columns
-
-    @cached_property
-    def _transposed(self) -> csr_array:
-        return self.mass.T.tocsr()
-
-    @cached_property
-    def _rows(self) -> np.ndarray:
-        return _positive(self.mass.sum(1))
-
-    @cached_property
-    def _columns(self) -> np.ndarray:
-        return _positive(self.mass.sum(0))
-
-    @cached_property
-    def _coarse(self) -> tuple[np.ndarray, np.ndarray]:
-        """The inverse of the system between larger cells, and how many cells these have."""
-        counts = np.diff(np.append(self.parents, len(self._columns)))
-        numbers = np.repeat(np.arange(len(counts)), counts)
-        pool = csr_array((np.ones(len(numbers)), (np.arange(len(numbers)), numbers)))
-        pooled = (self.mass @ pool).toarray()
-        columns = np.add.reduceat(self._columns, self.parents)
-        system = np.diag(columns) - self.damping * (pooled.T / self._rows) @ pooled
-        return np.linalg.inv(system + np.outer(columns, columns) / columns.sum()), counts
 
 
 def linearize(problem: Problem, cells: tuple[Cells, Cells]) -> Linearize | None:
     """Newton's steps between the cells of a scale; None for penalties with kinks, where potentials stay put."""
-    rates = [penalty.slope_rate for penalty in problem.penalties]
+    damping = find_damping(problem)
     number, parent = (_scale(cells, most) for most in (_most_cells(cells), _DIRECT))
-    if rates[0] is None or rates[1] is None or number is None or parent is None:
+    if damping is None or number is None or parent is None:
         return None
-    damping = 1 / ((1 + problem.epsilon * rates[0]) * (1 + problem.epsilon * rates[1]))
     depth = max(side.depth for side in cells)
     left, right = (make_blocks(side.level, list(range(number, depth, 2)) or [depth]) for side in cells)
     parents = np.searchsorted(right.starts, cells[1].level.starts_of(parent))
@@ -139,7 +66,7 @@ def _scale(cells: tuple[Cells, Cells], most: int) -> int | None:
 def _corrector(plan: CellPlan, problem: Problem, blocks: Blocks) -> Callable[[Array], Array]:
     """What maps residuals at the columns of a problem to better steps."""
     library, starts = library_of(problem.target.weights), blocks.starts
-    longest = _LONGEST * problem.epsilon
+    longest = LONGEST * problem.epsilon
     masses = library.to_numpy(problem.target.weights).astype(np.float64)
     empty = np.add.reduceat(masses, starts) <= 0
     # Cells without mass follow the mean of their entries.
@@ -189,7 +116,3 @@ def _block_masses(
     sums = copied.apply_plan(problem.epsilon, f[rows], g, problem.target.weights[:, None])[:, 0]
     masses = library.to_numpy(sums * problem.source.weights[rows]).astype(np.float64)
     return np.add.reduceat(masses, starts)
-
-
-def _positive(masses: np.ndarray) -> np.ndarray:
-    return np.maximum(masses, _NEGLIGIBLE * masses.mean())
