@@ -14,6 +14,7 @@ from .descent import sinkhorn, sinkhorn_in_float64
 from .geometries import Geometry
 from .problems import Problem, Solution, Stopping
 
+_START = 0.25  # first temperature, as a distance, in diameters: larger ones tell next to nothing
 _HOT = 10.0  # temperatures, in units of the largest cost, from where float32 loses more than two digits
 _COARSE = 1e-2  # marginal errors that rounding alone must not leave unsaid
 
@@ -76,7 +77,7 @@ class Annealing:
     """How temperatures decrease, in terms of distances: epsilon follows their p-th powers."""
 
     scaling: float = 0.5  # ratio between two steps
-    diameter: float | None = None  # where to start; None: an upper bound for the cost
+    diameter: float | None = None  # of both measures together; None: an upper bound
 
 
 def solve_divergence(
@@ -87,8 +88,8 @@ def solve_divergence(
 ) -> Divergence:
     """Solve the problem, and the two symmetric ones if their geometries are given."""
     power = problem.geometry.annealing_power
-    start = problem.geometry.cost_bound if annealing.diameter is None else annealing.diameter**power
-    schedule = epsilon_schedule(start, problem.epsilon, annealing.scaling**power)
+    largest = problem.geometry.cost_bound if annealing.diameter is None else annealing.diameter**power
+    schedule = epsilon_schedule(_START**power * largest, problem.epsilon, annealing.scaling**power)
     solve = _precise_enough(problem)
     ab = Solved(problem, solve(problem, schedule, stopping))
     if self_geometries is None:

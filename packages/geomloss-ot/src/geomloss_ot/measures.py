@@ -176,9 +176,10 @@ def uniform_weights(points: Array) -> Array:
 def bounding_box(*clouds: Array) -> tuple[Array, Array]:
     """Smallest and largest coordinates of all the points of all the clouds, batches included: two (D,) arrays."""
     library = library_of(clouds[0])
-    flat = [library.detach(x).reshape(-1, x.shape[-1]) for x in clouds]
+    # Along the coordinates, and not across them, which takes libraries ten times as long.
+    flat = [library.contiguous(library.detach(x).reshape(-1, x.shape[-1]).T) for x in clouds]
     xp = library.namespace
-    lows, highs = (xp.stack([extremum(x, 0) for x in flat]) for extremum in (xp.amin, xp.amax))
+    lows, highs = (xp.stack([extremum(x, -1) for x in flat]) for extremum in (xp.amin, xp.amax))
     return xp.amin(lows, 0), xp.amax(highs, 0)
 
 

@@ -61,7 +61,7 @@ class SamplesLoss(torch.nn.Module):
         Typical largest displacement, beyond which destroying mass is cheaper. None: balanced transport. A pair has
         one value per side (not in GeomLoss).
     diameter
-        Upper bound for the distance between two points, where annealing starts. Default: measured.
+        Upper bound for the distance between two points: annealing starts at a quarter of it. Default: measured.
     scaling
         Ratio between two distances of the annealing schedule, in (0, 1). It does not change the result: iterations
         at the last temperature go on until ``tol`` is met.

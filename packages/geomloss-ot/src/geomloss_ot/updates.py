@@ -27,7 +27,9 @@ class Step(NamedTuple):
 
 
 def first_state(problem: Problem, softmins: Softmins) -> Array:
-    """The potential of very large temperatures, where the plan is the product of the measures."""
+    """Where iterations start: zero, or the potential of very large temperatures if the problem is symmetric."""
+    if not problem.symmetric:
+        return library_of(problem.target.weights).namespace.zeros_like(problem.target.weights)
     return problem.penalties[1].proximal(softmins.over_rows(problem.source.log_weights), problem.epsilon) / 2
 
 
