@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from .absorbed import is_absorbed, softmins
 from .extension import Extension
 from .geometry import Coarsening, Geometry
 from .grid import GridGeometry
 from .matrix import MatrixGeometry
 from .points import PointGeometry
 from .ragged import RaggedGeometry, pad
-from .stabilized import Softmins, is_stabilized, softmins
+from .stabilized import Softmins, is_stabilized
 
 __all__ = [
     "Coarsening",
@@ -19,6 +20,7 @@ __all__ = [
     "PointGeometry",
     "RaggedGeometry",
     "Softmins",
+    "is_absorbed",
     "is_stabilized",
     "pad",
     "softmins",

@@ -68,7 +68,15 @@ class RaggedGeometry:
         return pad(self.flat.x, self.row_mask)
 
     def softmin(self, epsilon: float, exponents: Array) -> Array:
-        return pad(self.flat.softmin(epsilon, _packed(exponents, self.column_mask)), self.row_mask)
+        return self.pad_rows(self.flat.softmin(epsilon, self.pack_columns(exponents)))
+
+    def pad_rows(self, values: Array) -> Array:
+        """Values (sum of sizes,) of the rows of all problems, as an array (B, N)."""
+        return pad(values, self.row_mask)
+
+    def pack_columns(self, values: Array) -> Array:
+        """The values (B, M) that stand for columns, those of all problems side by side."""
+        return _packed(values, self.column_mask)
 
     def apply_plan(self, epsilon: float, f: Array, g: Array, values: Array) -> Array:
         return pad(self.flat.apply_plan(epsilon, *self._packed(f, g, values)), self.row_mask)

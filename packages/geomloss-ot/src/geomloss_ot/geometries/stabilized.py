@@ -165,14 +165,6 @@ class _Kernel:
         return found
 
 
-def softmins(geometry: Geometry, epsilon: float, *, symmetric: bool) -> Softmins:
-    """The fastest softmins of a geometry, if many of them are to come; ``symmetric``: between a cloud and itself."""
-    if is_stabilized(geometry):
-        assert isinstance(geometry, PointGeometry)
-        return StabilizedSoftmins(geometry, epsilon, symmetric=symmetric)
-    return Softmins(geometry, epsilon)
-
-
 def is_stabilized(geometry: Geometry) -> bool:
     """Whether the softmins of a geometry come from a stored kernel."""
     if not isinstance(geometry, PointGeometry) or geometry.ranges is not None or not geometry.cost.bilinear:
