@@ -96,6 +96,32 @@ def test_images_barycenter():
     assert (mean[0, 0] - square).abs().sum() < 0.05
 
 
+def test_weights_of_the_mean_are_normalised():
+    for weights in (np.array([1.0, 3.0]), np.array([0.25, 0.75])):
+        options = {"weights": weights, "reg": 0.02, "tol": 1e-5}
+        mean = barycenter_grid(_bumps(), **options)
+        assert _moments(mean)[0] == pytest.approx(0.25 * 0.3 + 0.75 * 0.65, abs=2e-3)
+        cloud = LINE[::8, None]
+        moved = barycenter_sample([cloud, cloud + 4.0], cloud, weights=weights, blur=0.1)
+        assert float(moved.mean()) == pytest.approx(cloud.mean() + 3.0, abs=1e-3)
+
+
+def test_no_graph_without_backward_iterations():
+    bumps = torch.from_numpy(_bumps()[:, ::4]).requires_grad_()
+    bumps = bumps / bumps.sum(1, keepdim=True)
+    assert not barycenter_grid(bumps, blur=0.1, backward_iterations=0).requires_grad
+    assert barycenter_grid(bumps, blur=0.1).requires_grad
+
+
+def test_a_step_of_a_free_support_is_the_barycentric_map():
+    """Where some mass is destroyed, means are those of what is transported."""
+    rng = np.random.default_rng(3)
+    x, y, a = rng.normal(size=(12, 2)), rng.normal(size=(9, 2)) + 1, rng.uniform(size=12)
+    options = {"reg": 0.3, "unbalanced": 0.5, "tol": 1e-9}
+    moved = barycenter_sample([y], x, a=a, debias=False, n_steps=1, **options)
+    np.testing.assert_allclose(moved, solve_sample(x, y, a, **options).a_to_b, rtol=1e-6)
+
+
 def test_gradient_in_the_weights():
     bumps = torch.from_numpy(_bumps()[:, ::4] / _bumps()[:, ::4].sum(1, keepdims=True))
     options = {"blur": 0.1, "debias": False, "tol": 1e-10, "backward_iterations": 40}

@@ -160,6 +160,14 @@ def test_mixture_distance_is_above_that_of_the_means():
     assert float(gaussian_mixture_distance(m, m + np.array([3.0, 4.0]), C, C, w, w)) == pytest.approx(5.0)
 
 
+def test_weights_whose_sums_differ_by_rounding():
+    """As sums of single precision do: programs with equality constraints would have no solution."""
+    m_a, m_b, C_a, C_b, w_a, w_b = _mixtures()
+    exact = float(gaussian_mixture_distance(*_mixtures()))
+    found = gaussian_mixture_distance(m_a, m_b, C_a, C_b, w_a, w_b * (1 + 5e-4))
+    assert float(found) == pytest.approx(exact, rel=1e-3)
+
+
 @pytest.mark.parametrize("t", [0.0, 0.4, 1.0])
 def test_mixture_geodesic_has_constant_speed(t):
     m_a, _, C_a, _, w_a, _ = _mixtures()

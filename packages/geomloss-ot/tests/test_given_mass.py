@@ -85,6 +85,13 @@ def test_certificate_bounds_the_error():
         assert (result.plan.sum(0) <= b * (1 + 1e-9)).all()
 
 
+@pytest.mark.parametrize("share", [0.995, 0.9999])
+def test_nearly_all_the_mass_is_not_all(share):
+    costs, a, b = _problem()
+    result = solve(costs, a, b, reg=0.05, mass=share, tol=1e-7)
+    assert result.plan.sum() == pytest.approx(share, rel=1e-6)
+
+
 def test_all_the_mass_of_one_side():
     costs, a, b = _problem()
     ranges = solve(costs, a, b, reg=0.05, unbalanced=(None, (0.0, 1.0)), unbalanced_type="range", tol=1e-9)

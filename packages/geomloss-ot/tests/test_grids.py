@@ -150,6 +150,12 @@ def test_translation(scaling, dtype):
     assert value.item() == pytest.approx(0.25, rel=1e-4)
 
 
+def test_default_blur_is_the_smallest_pixel():
+    a, b = (torch.from_numpy(image) for image in _images([(12, 7), (12, 7)]))
+    default = sinkhorn_divergence(a[None], b[None], tol=1e-7)
+    torch.testing.assert_close(default, sinkhorn_divergence(a[None], b[None], blur=1 / 12, tol=1e-7))
+
+
 @pytest.mark.parametrize("reach", [None, 0.4])
 def test_derivatives(reach):
     rng = np.random.default_rng(2)

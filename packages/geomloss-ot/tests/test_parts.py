@@ -149,6 +149,23 @@ def test_acceleration_is_the_best_affine_combination_of_the_last_residuals():
     np.testing.assert_allclose(found, images[-1] + coefficients @ (images[:-1] - images[-1]), atol=1e-6)
 
 
+def test_extrapolations_stay_within_reach():
+    """Residuals that hardly change: the secant would go ten thousand times as far as what has been seen."""
+    acceleration = Acceleration(np.ones(3))
+    direction = np.array([1.0, -2.0, 0.5])
+    acceleration.extrapolate(np.zeros(3), direction)
+    found = acceleration.extrapolate(direction, (1 - 1e-4) * direction)
+    image = direction + (1 - 1e-4) * direction
+    assert np.abs(found - image).max() == pytest.approx(20 * np.abs(image - direction).max(), rel=1e-6)
+
+
+def test_masses_are_added_in_double_precision():
+    weights, values = np.full(10**6, 1e-6, np.float32), np.full(10**6, 0.1, np.float32)
+    values[0] = 1e5  # what follows would be lost behind it
+    exact = float(np.float32(1e-6)) * (float(np.float32(0.1)) * (10**6 - 1) + 1e5)
+    assert float(Measure(weights).integrate(values)) == pytest.approx(exact, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", sorted(COSTS))
 def test_lazy_and_dense_geometries_agree(name):
     rng = np.random.default_rng(0)

@@ -85,6 +85,7 @@ WEIGHTS = [
     (TA, "a is a torch array and the points a numpy array"),
     (B, r"a has shape \(5,\): expected \(6,\)"),
     (A[:, None], r"a has shape \(6, 1\): expected \(6,\)"),
+    (A - 1e-9 * (A.cumsum() < 0.3) - A * (A.cumsum() < 0.3), "a holds negative weights, down to -1e-09"),
     (A - 0.2, "a holds negative weights, down to -0.0333"),
     (0 * A, "a has total mass zero"),
     (A * np.nan, "a holds NaN or infinite weights"),

@@ -118,6 +118,49 @@ def test_diameter_and_scaling_only_change_the_path(clouds):
     torch.testing.assert_close(values[2], values[0], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("p", [1, 2])
+def test_temperatures_follow_powers_of_distances(clouds, p, capsys):
+    """From the diameter down to the blur, by powers of ``scaling``."""
+    SamplesLoss(p=p, blur=0.1, diameter=4.0, scaling=0.5, verbose=True, debias=False)(*clouds)
+    found = [
+        float(line.split("epsilon = ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines()
+    ]
+    expected = [(4.0 * 0.5**k) ** p for k in range(6)]  # 4, 2, 1, .5, .25, .125
+    assert found[:6] == pytest.approx(expected, rel=1e-3)
+    assert found[6:] == pytest.approx([0.1**p] * len(found[6:]), rel=1e-3)
+
+
+def _symmetric_potential(points, weights, epsilon, rho):
+    """Of a measure against itself, by its fixed point, with its values at any points."""
+
+    def update(x, f):
+        costs = ((x[:, None] - points) ** 2).sum(-1) / 2
+        terms = weights.log() + (f - costs) / epsilon
+        return -torch.logsumexp(terms, -1) * epsilon / (1 + epsilon / rho)
+
+    f = torch.zeros_like(weights)
+    for _ in range(200):
+        f = (f + update(points, f)) / 2
+    return lambda x: update(x, f)
+
+
+@pytest.mark.parametrize("reach", [None, 0.5])
+def test_hausdorff_from_its_definition(clouds, reach):
+    """<a - b, f_bb - f_aa> / 2, with the potentials of each measure against itself as functions of the point."""
+    x, y = (t.double() for t in clouds)
+    a = torch.linspace(1, 2, 30, dtype=torch.float64)
+    a, b = a / a.sum(), torch.full((40,), 1 / 40, dtype=torch.float64)
+    rho = float("inf") if reach is None else reach**2
+    f_a, f_b = (_symmetric_potential(*side, 0.2**2, rho) for side in ((x, a), (y, b)))
+    expected = (a @ (f_b(x) - f_a(x)) - b @ (f_b(y) - f_a(y))) / 2
+    torch.testing.assert_close(
+        SamplesLoss("hausdorff", blur=0.2, reach=reach, tol=1e-12)(a, x, b, y), expected
+    )
+    on_x, on_y = SamplesLoss("hausdorff", blur=0.2, reach=reach, tol=1e-12, potentials=True)(a, x, b, y)
+    torch.testing.assert_close(on_x, f_b(x) - f_a(x), atol=1e-9, rtol=1e-6)
+    torch.testing.assert_close(on_y, f_a(y) - f_b(y), atol=1e-9, rtol=1e-6)
+
+
 def test_labels_do_not_change_the_loss(clouds):
     x, y = clouds
     a, b = torch.full((30,), 1 / 30), torch.full((40,), 1 / 40)

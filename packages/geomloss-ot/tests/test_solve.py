@@ -136,6 +136,17 @@ def test_certificate(problem, kind, unbalanced):
     assert abs(exact.certificate.duality_gap) < 1e-10
 
 
+@pytest.mark.parametrize("mass", [0.01, 30.0])
+def test_marginal_errors_are_relative(problem, mass):
+    x, y, a, b = problem
+    options = {"reg": 0.03, "tol": 1e-2}
+    unit, other = (solve_sample(x, y, m * a, m * b, **options) for m in (1.0, mass))
+    assert float(unit.certificate.marginal_error_a) > 1e-6
+    for name in ("marginal_error_a", "marginal_error_b"):
+        expected = float(getattr(unit.certificate, name))
+        assert float(getattr(other.certificate, name)) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
 @pytest.mark.parametrize("unbalanced", [None, 0.5])
 def test_certificate_of_a_matrix(problem, unbalanced):
     lazy = solve_sample(*problem, reg=0.03, unbalanced=unbalanced, tol=1e-2)
