@@ -106,6 +106,16 @@ def test_weights_of_the_mean_are_normalised():
         assert float(moved.mean()) == pytest.approx(cloud.mean() + 3.0, abs=1e-3)
 
 
+def test_default_blur_of_images_is_the_smallest_pixel():
+    images = torch.rand(1, 2, 12, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    images, shares = (
+        images / images.sum((2, 3), keepdim=True),
+        torch.tensor([[0.3, 0.7]], dtype=torch.float64),
+    )
+    expected = barycenter_grid(images, shares, blur=1 / 12, axes=((0, 1), (0, 1)))
+    torch.testing.assert_close(ImagesBarycenter(images, shares)[:, 0], expected)
+
+
 def test_no_graph_without_backward_iterations():
     bumps = torch.from_numpy(_bumps()[:, ::4]).requires_grad_()
     bumps = bumps / bumps.sum(1, keepdim=True)

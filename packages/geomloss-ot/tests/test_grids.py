@@ -150,6 +150,17 @@ def test_translation(scaling, dtype):
     assert value.item() == pytest.approx(0.25, rel=1e-4)
 
 
+def test_sizes_that_differ_at_all_scales():
+    """Coarser images on the way, whose sizes differ too."""
+    rng = np.random.default_rng(4)
+    a, b = (rng.uniform(0.1, 1, size=size) for size in ((40, 33), (34, 70)))
+    a, b = a / a.sum(), b / b.sum()
+    result = solve_grid(a, b, blur=0.03, tol=1e-6)
+    assert result.status == "converged"
+    points = solve_sample(_pixels(a.shape), _pixels(b.shape), a.ravel(), b.ravel(), blur=0.03, tol=1e-6)
+    assert float(result.value) == pytest.approx(float(points.value), rel=1e-8)
+
+
 def test_default_blur_is_the_smallest_pixel():
     a, b = (torch.from_numpy(image) for image in _images([(12, 7), (12, 7)]))
     default = sinkhorn_divergence(a[None], b[None], tol=1e-7)

@@ -208,6 +208,26 @@ def test_strong_penalties_between_different_masses_converge(reach):
     assert mass == pytest.approx(2**0.5, rel=0.3 / reach)  # the geometric mean, in the limit
 
 
+def test_strong_penalties_in_float32():
+    """Potentials are of the size of the penalties there: a finer error than their digits is not waited for."""
+    x, y = _clouds(30, 40, torch.float32)
+    a, b = torch.full((30,), 1 / 30.0), torch.full((40,), 2 / 40.0)
+    with pytest.warns(UserWarning, match="float32 has no digits"):
+        result = solve_sample(x, y, a, b, blur=0.05, reach=100.0, tol=1e-6)
+    assert result.status == "rounding"
+    assert result.n_iter < 150
+
+
+@pytest.mark.parametrize("dim", [2, 40])
+@pytest.mark.parametrize("loss", ["gaussian", "laplacian"])
+def test_kernel_norms_far_from_the_origin(loss, dim):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(50, dim, generator=generator) for _ in range(2))
+    x, y = (x * 2**10).round() / 2**10, (y * 2**10).round() / 2**10
+    near, far = SamplesLoss(loss, blur=1.0)(x, y), SamplesLoss(loss, blur=1.0)(x + 1024, y + 1024)
+    assert float(far) == pytest.approx(float(near), rel=1e-4)
+
+
 def test_masses_that_hardly_feel_each_other():
     """Two far blobs that must exchange mass: an extrapolation alone goes back and forth."""
     generator = torch.Generator().manual_seed(0)

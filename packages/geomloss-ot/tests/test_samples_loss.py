@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from geomloss_ot import SamplesLoss, solve_sample
+from geomloss_ot import SamplesLoss, samples_loss, solve_sample
 
 
 @pytest.fixture
@@ -120,14 +120,29 @@ def test_diameter_and_scaling_only_change_the_path(clouds):
 
 @pytest.mark.parametrize("p", [1, 2])
 def test_temperatures_follow_powers_of_distances(clouds, p, capsys):
-    """From the diameter down to the blur, by powers of ``scaling``."""
+    """From a quarter of the diameter down to the blur, by powers of ``scaling``."""
     SamplesLoss(p=p, blur=0.1, diameter=4.0, scaling=0.5, verbose=True, debias=False)(*clouds)
     found = [
         float(line.split("epsilon = ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines()
     ]
-    expected = [(4.0 * 0.5**k) ** p for k in range(6)]  # 4, 2, 1, .5, .25, .125
-    assert found[:6] == pytest.approx(expected, rel=1e-3)
-    assert found[6:] == pytest.approx([0.1**p] * len(found[6:]), rel=1e-3)
+    expected = [(0.5**k) ** p for k in range(4)]  # 1, .5, .25, .125
+    assert found[:4] == pytest.approx(expected, rel=1e-3)
+    assert found[4:] == pytest.approx([0.1**p] * len(found[4:]), rel=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"loss": "hausdorff"}, {"loss": "energy"}, {"cost": "cosine"}])
+def test_cells_are_never_chosen_for_what_they_do_not_compute(clouds, options, monkeypatch):
+    monkeypatch.setattr(samples_loss, "choose_multiscale", lambda problem: True)
+    monkeypatch.setattr(samples_loss, "solve_multiscale", lambda *_: pytest.fail("cells"))
+    assert torch.isfinite(SamplesLoss(**options)(*clouds))
+
+
+def test_single_points_with_weights():
+    x, y, one = torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1)
+    for weights in (one, one[:, None]):
+        assert SamplesLoss()(weights, x, weights, y).item() == pytest.approx(1.0)
+    batch = SamplesLoss()(one[None], x[None], one[None, :, None], y[None])
+    assert batch.tolist() == pytest.approx([1.0])
 
 
 def _symmetric_potential(points, weights, epsilon, rho):

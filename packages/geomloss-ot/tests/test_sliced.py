@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linprog
 from torch.autograd import gradcheck, gradgradcheck
 
-from geomloss_ot import max_sliced_wasserstein_distance, sliced_wasserstein_distance, wasserstein_1d
+from geomloss_ot import max_sliced_wasserstein_distance, sliced, sliced_wasserstein_distance, wasserstein_1d
 
 
 def _line(n=6, m=9):
@@ -81,6 +81,29 @@ def test_sliced_agrees_with_pot(p):
     theirs = ot.sliced_wasserstein_distance(x, y, a, p=p, projections=directions)
     ours = sliced_wasserstein_distance(x, y, a, p=p, projections=directions)
     assert float(ours) == pytest.approx(float(theirs), rel=1e-9)
+
+
+def test_sliced_in_batches_with_weights():
+    rng = np.random.default_rng(4)
+    x, y, a, b = (rng.normal(size=s) for s in ((3, 5, 2), (3, 4, 2), (3, 5), (3, 4)))
+    a, b = (np.exp(w) / np.exp(w).sum(-1, keepdims=True) for w in (a, b))
+    together = sliced_wasserstein_distance(x, y, a, b, n_projections=7)
+    alone = [
+        float(sliced_wasserstein_distance(*one, n_projections=7)) for one in zip(x, y, a, b, strict=True)
+    ]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
+@pytest.mark.parametrize("p", [1.5, 2, 3])
+def test_slopes_of_projected_costs(p):
+    """What ascents follow, against automatic differentiation."""
+    x, y, a = (torch.from_numpy(values) for values in _clouds(8, 9, 3))
+    b = torch.full((9,), 1 / 9, dtype=x.dtype)
+    theta = torch.from_numpy(np.random.default_rng(5).normal(size=(3, 4))).requires_grad_()
+    costs = sliced._projected_costs((x, y), (a, b), theta, p)
+    (expected,) = torch.autograd.grad(costs.sum(), theta)
+    found = sliced._slope_in_direction((x, y), (a, b), theta.detach(), p)
+    torch.testing.assert_close(found, expected)
 
 
 def test_sliced_distance_of_a_translation():

@@ -136,6 +136,22 @@ def test_certificate(problem, kind, unbalanced):
     assert abs(exact.certificate.duality_gap) < 1e-10
 
 
+@pytest.mark.parametrize(("dtype", "tol"), [(np.float32, 1e-4), (np.float64, 1e-5)])
+def test_default_tolerances(problem, dtype, tol):
+    result = solve_sample(*(array.astype(dtype) for array in problem), reg=0.1)
+    assert result.status == "converged"
+    assert max(map(float, (result.certificate.marginal_error_a, result.certificate.marginal_error_b))) <= tol
+
+
+def test_costs_are_those_of_all_the_mass(problem):
+    x, y, a, b = problem
+    for lazy in (True, False):
+        result = solve_sample(x, y, 3 * a, 3 * b, reg=0.1, lazy=lazy)
+        expected = (result.plan * ((x[:, None] - y) ** 2).sum(-1)).sum()
+        assert float(result.value_linear) == pytest.approx(expected, rel=1e-9)
+        assert result.plan.sum() == pytest.approx(3.0)
+
+
 @pytest.mark.parametrize("mass", [0.01, 30.0])
 def test_marginal_errors_are_relative(problem, mass):
     x, y, a, b = problem
