@@ -100,10 +100,34 @@ def bures_wasserstein_mapping(m_a: Array, m_b: Array, C_a: Array, C_b: Array) ->
 
 
 def bures_wasserstein_geodesic(m_a: Array, m_b: Array, C_a: Array, C_b: Array, t: float) -> Gaussian:
-    """The Gaussian at time ``t`` in [0, 1] of the Wasserstein geodesic from a to b (McCann's interpolation).
+    r"""The Gaussian at time ``t`` in [0, 1] of the Wasserstein geodesic from a to b (McCann's interpolation).
 
-    Each point goes straight to its image by the optimal map: in dimension one, standard deviations are interpolated
-    linearly.
+    .. math::
+        m_t = (1 - t) m_a + t m_b, \qquad C_t = \big((1 - t) I + t A\big)\, C_a\, \big((1 - t) I + t A\big)
+
+    with the matrix A of :func:`bures_wasserstein_mapping`: each point goes straight to its image by the optimal map. In
+    dimension one, standard deviations are interpolated linearly.
+
+    Parameters
+    ----------
+    m_a, m_b, C_a, C_b
+        As for :func:`bures_wasserstein_distance`.
+    t
+        Time between 0, where a is, and 1, where b is.
+
+    Returns
+    -------
+    Gaussian
+        Mean (..., D) and covariance (..., D, D).
+
+    Raises
+    ------
+    ValueError
+        As :func:`bures_wasserstein_distance`, and for times out of [0, 1].
+
+    Notes
+    -----
+    Source: McCann, *A convexity principle for interacting gases* (1997).
 
     Examples
     --------
@@ -130,6 +154,11 @@ def bures_wasserstein_barycenter(
         w_k, (K,), normalised by their sum. Default: 1/K.
     max_iter, tol
         The fixed-point iteration stops when the covariance moves by less than ``tol``, relatively.
+
+    Returns
+    -------
+    Gaussian
+        Mean (D,) and covariance (D, D).
 
     Raises
     ------
@@ -182,10 +211,15 @@ def fisher_rao_distance(mean_a: Array, mean_b: Array, deviation_a: Array, deviat
     mean_a, mean_b, deviation_a, deviation_b
         Means and positive standard deviations: arrays (...) of the same shape, one pair of measures per entry.
 
+    Returns
+    -------
+    Array
+        Distances (...).
+
     Raises
     ------
     ValueError
-        If a deviation is not positive.
+        For wrong shapes, means that are not finite and deviations that are not positive.
 
     Notes
     -----
@@ -212,9 +246,34 @@ def fisher_rao_distance(mean_a: Array, mean_b: Array, deviation_a: Array, deviat
 def fisher_rao_geodesic(
     mean_a: Array, mean_b: Array, deviation_a: Array, deviation_b: Array, t: float
 ) -> tuple[Array, Array]:
-    """Mean and deviation at time ``t`` in [0, 1] of the Fisher-Rao geodesic between Gaussian measures on a line.
+    r"""Mean and deviation at time ``t`` in [0, 1] of the Fisher-Rao geodesic between Gaussian measures on a line.
 
-    Half a circle of the half-plane (mean / sqrt2, deviation), at constant speed: the measure spreads on its way.
+    Half a circle of the half-plane (mean / sqrt2, deviation), at constant speed: the measure spreads on its way. On
+    the hyperboloid, where p and q stand for a and b at a distance l,
+
+    .. math::
+        p_t = \frac{\sinh((1 - t) l)\, p + \sinh(t l)\, q}{\sinh l}.
+
+    Parameters
+    ----------
+    mean_a, mean_b, deviation_a, deviation_b
+        As for :func:`fisher_rao_distance`.
+    t
+        Time between 0, where a is, and 1, where b is.
+
+    Returns
+    -------
+    tuple of Array
+        Means and standard deviations, of the shape of those that are given.
+
+    Raises
+    ------
+    ValueError
+        As :func:`fisher_rao_distance`, and for times out of [0, 1].
+
+    Notes
+    -----
+    Source: Costa, Santos and Strapasson, *Fisher information distance: a geometrical reading* (2015).
 
     Examples
     --------

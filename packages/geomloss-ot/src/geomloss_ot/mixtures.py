@@ -77,7 +77,33 @@ def gaussian_mixture_distance(
 def gaussian_mixture_plan(
     m_a: Array, m_b: Array, C_a: Array, C_b: Array, w_a: Array | None = None, w_b: Array | None = None
 ) -> Array:
-    """Mass (K, L) that goes from each component of a to each component of b, for :func:`gaussian_mixture_distance`."""
+    """Mass that goes from each component of a to each component of b, for :func:`gaussian_mixture_distance`.
+
+    Parameters
+    ----------
+    m_a, m_b, C_a, C_b, w_a, w_b
+        As for :func:`gaussian_mixture_distance`.
+
+    Returns
+    -------
+    Array
+        An optimal plan (K, L), at a vertex of the polytope: at most K + L - 1 entries are not null. No gradient goes
+        through it.
+
+    Raises
+    ------
+    ValueError
+        As :func:`gaussian_mixture_distance`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from geomloss_ot import gaussian_mixture_plan
+    >>> means, covariances = np.array([[0.0], [4.0]]), np.ones((2, 1, 1))
+    >>> gaussian_mixture_plan(means, means[::-1] + 1, covariances, covariances)
+    array([[0. , 0.5],
+           [0.5, 0. ]])
+    """
     source, target = (_component_weights(name, w, m) for name, w, m in (("w_a", w_a, m_a), ("w_b", w_b, m_b)))
     check_compatible_masses((Measure(source), Measure(target)), _CONSERVED)
     library = library_of(m_a)
@@ -102,6 +128,32 @@ def gaussian_mixture_geodesic(
     """The mixture at time ``t`` in [0, 1] of the geodesic of :func:`gaussian_mixture_distance`.
 
     One component per pair that exchanges mass, at most K + L - 1, on its own Wasserstein geodesic.
+
+    Parameters
+    ----------
+    m_a, m_b, C_a, C_b, w_a, w_b
+        As for :func:`gaussian_mixture_distance`.
+    t
+        Time between 0, where a is, and 1, where b is.
+
+    Returns
+    -------
+    Mixture
+        Means (P, D), covariances (P, D, D) and weights (P,).
+
+    Raises
+    ------
+    ValueError
+        As :func:`gaussian_mixture_distance`, and for times out of [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from geomloss_ot import gaussian_mixture_geodesic
+    >>> means, covariances = np.array([[0.0], [4.0]]), np.ones((2, 1, 1))
+    >>> gaussian_mixture_geodesic(means, means + 2, covariances, covariances, t=0.5).means
+    array([[1.],
+           [5.]])
     """
     plan = gaussian_mixture_plan(m_a, m_b, C_a, C_b, w_a, w_b)
     origin, end = library_of(plan).namespace.where(plan > 0)
@@ -246,4 +298,4 @@ def _linear_program(costs: np.ndarray, marginals: list[np.ndarray]) -> np.ndarra
         costs.ravel(), A_eq=sparse.vstack(constraints), b_eq=np.concatenate(marginals), method="highs"
     )
     assert found.status == 0, found.message
-    return np.asarray(found.x).reshape(costs.shape)
+    return np.where(found.x > 0, found.x, 0.0).reshape(costs.shape)

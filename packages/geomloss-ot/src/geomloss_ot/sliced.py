@@ -101,6 +101,11 @@ def sliced_wasserstein_distance(
     seed
         Of the random directions: the same seed gives the same function of the measures.
 
+    Returns
+    -------
+    Array
+        SW_p, not its p-th power: a scalar, or (B,); differentiable in points and weights with PyTorch.
+
     Raises
     ------
     ValueError
@@ -161,6 +166,11 @@ def max_sliced_wasserstein_distance(
         Number of starting points.
     n_steps
         Largest number of steps of each ascent. 0: the best of the random directions.
+
+    Returns
+    -------
+    Array
+        A scalar; differentiable in points and weights with PyTorch, at the direction that was found.
 
     Raises
     ------

@@ -184,13 +184,35 @@ def solve(
 ) -> OTResult:
     r"""Entropic optimal transport for an explicit cost matrix.
 
-    Solves the problem of :func:`solve_sample`, with the costs ``C`` (N, M) or (B, N, M). The value is debiased if the
-    costs ``C_aa`` (N, N) and ``C_bb`` (M, M) of each measure against itself are given.
+    .. math::
+        \min_{P \ge 0} \sum_{ij} P_{ij} C_{ij} + \varepsilon\, \mathrm{KL}(P | a b^\top)
+        + \rho_a \mathrm{KL}(P 1 | a) + \rho_b \mathrm{KL}(P^\top 1 | b)
+
+    Parameters
+    ----------
+    C
+        Costs (N, M), or batches (B, N, M): NumPy, PyTorch or CuPy, float32 or float64.
+    a, b
+        Non-negative weights, (N,) and (M,), or (B, N) and (B, M). Default: 1/N and 1/M.
+    reg, unbalanced, unbalanced_type, mass, max_iter, tol, verbose, callback
+        As for :func:`solve_sample`.
+    C_aa, C_bb
+        Costs (N, N) and (M, M) of each measure against itself: the value is then the Sinkhorn divergence. Give both.
+
+    Returns
+    -------
+    OTResult
+        Value, potentials, plan and certificate, computed on demand. There are no points to map.
 
     Raises
     ------
     ValueError
         As :func:`solve_sample`.
+
+    Notes
+    -----
+    Sources: Cuturi, *Sinkhorn distances: lightspeed computation of optimal transport* (2013), in the logarithmic domain;
+    see :func:`solve_sample` for the other ones.
 
     Examples
     --------
