@@ -211,8 +211,8 @@ def solve(
 
     Notes
     -----
-    Sources: Cuturi, *Sinkhorn distances: lightspeed computation of optimal transport* (2013), in the logarithmic domain;
-    see :func:`solve_sample` for the other ones.
+    Sources: Cuturi, *Sinkhorn distances: lightspeed computation of optimal transport* (2013); those of
+    :func:`solve_sample`.
 
     Examples
     --------
