@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .barycenters import barycenter, barycenter_grid
 from .batches import OTBatchResult, solve_batch, solve_sample_batch
 from .certificates import Certificate
+from .fisher_rao import gaussian_fisher_rao_distance, gaussian_fisher_rao_geodesic
 from .free_support import barycenter_sample
 from .gaussians import (
     bures_wasserstein_barycenter,
@@ -50,6 +51,8 @@ __all__ = [
     "bures_wasserstein_mapping",
     "fisher_rao_distance",
     "fisher_rao_geodesic",
+    "gaussian_fisher_rao_distance",
+    "gaussian_fisher_rao_geodesic",
     "gaussian_mixture_barycenter",
     "gaussian_mixture_distance",
     "gaussian_mixture_geodesic",
