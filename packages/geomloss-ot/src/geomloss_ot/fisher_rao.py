@@ -84,6 +84,23 @@ def gaussian_fisher_rao_geodesic(m_a: Array, m_b: Array, C_a: Array, C_b: Array,
 
     Where means differ, covariances grow on the way along what parts them.
 
+    Parameters
+    ----------
+    m_a, m_b, C_a, C_b
+        As for :func:`gaussian_fisher_rao_distance`.
+    t
+        Time, between 0, where a is, and 1, where b is.
+
+    Returns
+    -------
+    Gaussian
+        Mean (..., D) and covariance (..., D, D).
+
+    Raises
+    ------
+    ValueError
+        As :func:`gaussian_fisher_rao_distance`, and for times out of range.
+
     Examples
     --------
     >>> import numpy as np
