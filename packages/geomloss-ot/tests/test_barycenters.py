@@ -262,3 +262,15 @@ def test_unbalanced_free_support_is_a_critical_point(kind, debias):
     )
     (gradient,) = torch.autograd.grad(energy, x)
     assert gradient.abs().max() < 1e-4
+
+
+def test_progress_is_printed_or_called_back(capsys):
+    seen, costs = [], (LINE[:, None] - LINE) ** 2
+    barycenter(_bumps(), costs, reg=0.01, callback=seen.append)
+    assert [progress.iteration for progress in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1].epsilon == 0.01
+    assert seen[0].epsilon > 0.1
+    assert seen[-1].marginal_error <= 1e-5
+    assert capsys.readouterr().out == ""
+    barycenter_grid(_bumps(), reg=0.01, debias=False, verbose=True)
+    assert len(capsys.readouterr().out.splitlines()) == len(seen)

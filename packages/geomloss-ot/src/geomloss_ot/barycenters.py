@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from .measures import (
     check_weights,
 )
 from .penalties import KullbackLeibler
-from .problems import Stopping
+from .problems import Progress, Stopping
 
 _CONSERVED = ((1.0, 1.0), (1.0, 1.0))
 _SCALING = 0.5
@@ -77,10 +77,12 @@ def fixed_support_barycenter(
     power = legs[0].geometry.annealing_power
     schedule = epsilon_schedule(start, epsilon, _SCALING**power)[: stopping.max_iter]
     state = _first_state(fixed)
-    for temperature in schedule[:-1]:
+    for done, temperature in enumerate(schedule[:-1], 1):
         state = _sweep(fixed, self_geometry, (temperature, strength), state)
-    for _ in range(len(schedule) - 1, stopping.max_iter):
+        _report(stopping, Progress(done, temperature, state.error))
+    for done in range(len(schedule), stopping.max_iter + 1):
         state = _sweep(fixed, self_geometry, (epsilon, strength), state)
+        _report(stopping, Progress(done, epsilon, state.error))
         if state.error <= stopping.tol:
             break
     else:
@@ -92,6 +94,11 @@ def fixed_support_barycenter(
     for _ in range(backward_iterations):
         state = _sweep(tuple(legs), self_geometry, (epsilon, strength), state)
     return library_of(state.log_barycenter).namespace.exp(state.log_barycenter)
+
+
+def _report(stopping: Stopping, progress: Progress) -> None:
+    if stopping.callback is not None:
+        stopping.callback(progress)
 
 
 def _first_state(legs: tuple[Leg, ...]) -> _State:
@@ -163,6 +170,8 @@ def barycenter(
     C_aa: Array | None = None,
     max_iter: int = 2000,
     tol: float | None = None,
+    verbose: bool = False,
+    callback: Callable[[Progress], None] | None = None,
 ) -> Array:
     r"""Entropic Wasserstein barycentre on a fixed support, for explicit costs.
 
@@ -190,6 +199,8 @@ def barycenter(
     tol
         Relative L1 difference between the barycentre and the marginals of its plans at which to stop. Default: 1e-5
         in float64, 1e-4 in float32.
+    verbose, callback
+        As for :func:`solve_sample`.
 
     Returns
     -------
@@ -229,7 +240,10 @@ def barycenter(
     check_weights("b", b, tuple(b.shape), b)
     strength = _strength(unbalanced, None, None, debias=C_aa is not None)
     legs = _legs(MatrixGeometry(C), [b[k] for k in range(b.shape[0])], shares, strength)
-    epsilon, stopping = read_temperature(reg, None, None), read_stopping(b, tol, max_iter, None)
+    epsilon, stopping = (
+        read_temperature(reg, None, None),
+        read_stopping(b, tol, max_iter, callback, verbose=verbose),
+    )
     return fixed_support_barycenter(legs, self_geometry, epsilon, stopping, strength=strength)
 
 
@@ -247,6 +261,8 @@ def barycenter_grid(
     backward_iterations: int = 5,
     max_iter: int = 2000,
     tol: float | None = None,
+    verbose: bool = False,
+    callback: Callable[[Progress], None] | None = None,
 ) -> Array:
     r"""Wasserstein barycentre of images on the same grid.
 
@@ -266,7 +282,7 @@ def barycenter_grid(
         Whether to minimise Sinkhorn divergences, whose barycentres are sharp, instead of entropic costs.
     backward_iterations
         With PyTorch, number of last iterations that gradients, in images and weights, go through.
-    max_iter, tol
+    max_iter, tol, verbose, callback
         As for :func:`barycenter`.
 
     Returns
@@ -313,7 +329,7 @@ def barycenter_grid(
         legs,
         geometry if debias else None,
         epsilon,
-        read_stopping(flat, tol, max_iter, None),
+        read_stopping(flat, tol, max_iter, callback, verbose=verbose),
         backward_iterations if graph else 0,
         strength,
     )
