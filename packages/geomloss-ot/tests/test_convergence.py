@@ -92,6 +92,20 @@ def test_values_and_gradients_do_not_depend_on_scaling(loss, p, reach, kind):
             torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("blur", [0.3, 0.1, 0.03])
+def test_symmetric_problems_need_no_annealing(blur, monkeypatch):
+    """Averaged updates at least halve the error: 22 of them for eight digits, at any temperature, or 11 accelerated."""
+    x, y = (points[:100] for points in _shapes()["cubes"])
+    options = {"blur": blur, "debias": True, "tol": 1e-8, "max_iter": 1000}
+    counts = []
+    for _ in range(2):
+        divergence = solve_sample(x, y, **options).divergence
+        counts.append(max(part.solution.n_iter for part in (divergence.aa, divergence.bb)))
+        monkeypatch.setattr(Acceleration, "extrapolate", lambda self, state, residual: state + residual)
+    assert counts[0] <= 15
+    assert counts[1] <= 28
+
+
 @pytest.mark.parametrize("max_iter", [1, 2, 5, 9])
 @pytest.mark.parametrize("debias", [True, False])
 def test_max_iter_is_respected(max_iter, debias):

@@ -96,7 +96,7 @@ def test_zero_only_if_equal(problem, metric):
 @EXAMPLES
 @given(st.integers(0, 2**16), METRICS, PENALTIES)
 def test_engines_agree(seed, metric, unbalanced):
-    """Pixels as images, as points (lazy or dense), as a batch of one, as a ragged batch, and as a matrix of costs."""
+    """Pixels as images, as points (lazy, dense, in cells), as batches (of one, or ragged), and as a matrix of costs."""
     rng = np.random.default_rng(seed)
     metric = "cityblock" if metric == "euclidean" else metric  # what separates over axes
     a, b = (image / image.sum() for image in rng.uniform(0.1, 1, size=(2, 4, 3)))
@@ -113,6 +113,7 @@ def test_engines_agree(seed, metric, unbalanced):
         "lazy": solve_sample(x, x, *mass, **points),
         "dense": solve_sample(x, x, *mass, lazy=False, **points),
         "ragged": solve_sample_batch(*one, **points)[0],
+        "multiscale": solve_sample(x, x, *mass, backend="multiscale", **points),
     }
     for name, result in others.items():
         assert float(result.value) == pytest.approx(float(expected.value), rel=1e-8), name
