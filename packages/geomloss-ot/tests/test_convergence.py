@@ -78,7 +78,7 @@ def test_coarse_images_are_solved_on_the_way():
 @pytest.mark.parametrize("p", [1, 2])
 @pytest.mark.parametrize(("reach", "kind"), [(None, "kl"), (0.3, "kl"), (0.3, "tv"), (0.3, "partial")])
 def test_values_and_gradients_do_not_depend_on_scaling(loss, p, reach, kind):
-    x, y = (torch.from_numpy(points[:60]) for points in _shapes()["blobs"])
+    x, y = (torch.from_numpy(points[:30]) for points in _shapes()["blobs"])
 
     def value_and_gradient(scaling):
         live = x.clone().requires_grad_()

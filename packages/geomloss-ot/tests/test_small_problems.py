@@ -197,7 +197,7 @@ def test_grids():
     assert abs(result.certificate.duality_gap) < 1e-4
 
 
-@pytest.mark.parametrize("max_iter", [70, 90])
+@pytest.mark.parametrize("max_iter", [69, 70, 71, 72, 90])
 def test_iterations_are_counted_and_limited(max_iter):
     costs, a, b = _problem(1, 1.0)
     seen = []

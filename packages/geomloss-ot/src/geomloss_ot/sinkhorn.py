@@ -86,7 +86,7 @@ def converge(
             direction, ascent = means.linearize(step.f, step.g), None
         if settled:
             break
-        if done - start == limit:
+        if done - start == limit and done + 1 < stopping.max_iter:  # room for it, and for a last update here
             path = follow_path(problem, stopping, done)
             if path is not None:
                 found, done, settled = path

@@ -52,6 +52,9 @@ def follow_path(problem: Problem, stopping: Stopping, done: int) -> tuple[Array,
     states: list[tuple[float, Array]] = []
     settled = False
     for epsilon in epsilon_schedule(_HIGHEST * wide.geometry.cost_bound, problem.epsilon, _RATIO):
+        if done >= stopping.max_iter:
+            settled = False
+            break
         part = replace(wide, epsilon=epsilon)
         state, done, settled = _solve(part, _first_guess(part, states), stopping, done)
         states.append((epsilon, state))
