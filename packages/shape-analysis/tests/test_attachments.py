@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -80,6 +82,10 @@ def test_distance_grows_with_the_shift(attachment, sphere):
 @pytest.mark.parametrize("attachment", ALL, ids=name_of)
 def test_gradient(attachment, sphere):
     """Against a central difference in one direction: envelope gradients of Sinkhorn are those of the limit."""
+    if isinstance(attachment, Sinkhorn):
+        attachment = replace(
+            attachment, tol=1e-9
+        )  # far between 16 points, potentials converge after marginals
     mesh = sphere(16)
     target = mesh.with_points(1.2 * mesh.points + 0.1)
     direction = torch.sin(7 * mesh.points)
@@ -88,7 +94,7 @@ def test_gradient(attachment, sphere):
     step = 1e-5
     values = [float(attachment(mesh.with_points(mesh.points + s * direction), target)) for s in (step, -step)]
     expected = (values[0] - values[1]) / (2 * step)
-    tolerance = 2e-2 if isinstance(attachment, Sinkhorn) else 1e-5
+    tolerance = 1e-4 if isinstance(attachment, Sinkhorn) else 1e-5
     assert float((slope * direction).sum()) == pytest.approx(expected, rel=tolerance)
 
 
