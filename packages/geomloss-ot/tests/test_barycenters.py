@@ -72,6 +72,22 @@ def test_barycentre_minimises_the_sum_of_divergences():
         assert energy(other / other.sum()) > reached
 
 
+@pytest.mark.parametrize("debias", [True, False])
+def test_volumes_agree_with_matrices(debias):
+    """Softmins along three axes, of different lengths, are those of the whole cost matrix."""
+    axes = [(np.arange(n) + 0.5) / n for n in (6, 5, 4)]
+    voxels = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    volumes = np.stack([np.exp(-((voxels - centre) ** 2).sum(-1) / 0.05) for centre in (0.3, 0.6)])
+    volumes /= volumes.sum((1, 2, 3), keepdims=True)
+    points = voxels.reshape(-1, 3)
+    costs = ((points[:, None] - points) ** 2).sum(-1)
+    options = {"weights": np.array([0.3, 0.7]), "reg": 0.05}
+    found = barycenter_grid(volumes, axes=((0, 1),) * 3, debias=debias, **options)
+    expected = barycenter(volumes.reshape(2, -1), costs, C_aa=costs if debias else None, **options)
+    assert found.shape == (6, 5, 4)
+    np.testing.assert_allclose(found.reshape(-1), expected, rtol=1e-3, atol=1e-7)
+
+
 def test_batches_and_libraries():
     images = np.random.default_rng(0).uniform(size=(2, 3, 7, 5))
     images /= images.sum((-1, -2), keepdims=True)

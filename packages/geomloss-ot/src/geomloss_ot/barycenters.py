@@ -264,7 +264,12 @@ def barycenter_grid(
     verbose: bool = False,
     callback: Callable[[Progress], None] | None = None,
 ) -> Array:
-    r"""Wasserstein barycentre of images on the same grid.
+    r"""Wasserstein barycentre of images on the same grid, in one, two or three dimensions: the image a that minimises
+
+    .. math::
+        \sum_k w_k\, S_\varepsilon(a, b_k).
+
+    Softmins are taken along one axis after the other, and no matrix of costs is ever formed.
 
     Parameters
     ----------

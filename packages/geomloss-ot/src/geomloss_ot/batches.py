@@ -182,7 +182,11 @@ def solve_batch(
     verbose: bool = False,
     callback: Callable[[Progress], None] | None = None,
 ) -> OTBatchResult:
-    """Entropic optimal transport for explicit cost matrices of any sizes, all solved together.
+    r"""Entropic optimal transport for explicit cost matrices of any sizes, all solved together.
+
+    .. math::
+        \min_{P \ge 0} \langle P, C_k \rangle + \varepsilon\, \mathrm{KL}(P | a_k b_k^\top)
+        + \rho_a \mathrm{KL}(P 1 | a_k) + \rho_b \mathrm{KL}(P^\top 1 | b_k)
 
     Each one is a problem of :func:`solve`. Matrices are padded to the size of the largest.
 

@@ -157,7 +157,12 @@ def ImagesBarycenter(
     scaling_N: int = 10,
     backward_iterations: int = 5,
 ) -> Tensor:
-    """Debiased Wasserstein barycentres of images, with the arguments of GeomLoss: see ``barycenter_grid``.
+    r"""Debiased Wasserstein barycentres of images, with the arguments of GeomLoss: the images a that minimise
+
+    .. math::
+        \sum_k w_k\, S_\varepsilon(a, b_k)
+
+    for each of the B rows of weights w: see :func:`barycenter_grid`.
 
     Parameters
     ----------
@@ -183,6 +188,10 @@ def ImagesBarycenter(
     ------
     ValueError
         For wrong shapes, negative weights, unequal masses and parameters out of range.
+
+    Notes
+    -----
+    Source: Janati et al., *Debiased Sinkhorn barycenters* (2020).
 
     Examples
     --------
