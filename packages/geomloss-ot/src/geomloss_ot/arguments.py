@@ -10,7 +10,7 @@ from typing import Any
 from symbolic_matrices import LazyTensor
 from symbolic_matrices.arrays import Array, library_of
 
-from .costs import COSTS, Cost
+from .costs import COSTS, Cost, check_scalar_formula
 from .geometries import Geometry, GridGeometry, MatrixGeometry, PointGeometry
 from .measures import Measure, check_array, check_points, check_same_kind, check_weights, uniform_weights
 from .penalties import PENALTIES, Penalty, find_penalty
@@ -39,14 +39,7 @@ def _check_formula(x: Array, y: Array, cost: Cost) -> None:
     if cost.name in COSTS:
         return
     formula = cost.formula(LazyTensor(x[..., :, None, :]), LazyTensor(y[..., None, :, :]))
-    if not isinstance(formula, LazyTensor) or len(formula.shape) != x.ndim:
-        found = (
-            f"of shape {tuple(formula.shape)}" if isinstance(formula, LazyTensor) else type(formula).__name__
-        )
-        raise ValueError(
-            f"The cost {cost.name!r} of two LazyTensors returns a {found}: expected a LazyTensor of one number per "
-            "pair of points, such as ((x - y) ** 2).sum(-1)."
-        )
+    check_scalar_formula(f"The cost {cost.name!r}", formula, x.ndim, "((x - y) ** 2).sum(-1)")
 
 
 def _dense_costs(x: Array, y: Array, cost: Cost) -> Array:

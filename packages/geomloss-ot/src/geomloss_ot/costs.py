@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from symbolic_matrices import LazyTensor
 from symbolic_matrices.arrays import Array, library_of
 
 Formula = Any  # a LazyTensor
@@ -35,6 +36,20 @@ class Cost:
     box_diameter: Callable[[Array], float] | None = None
     norm: Callable[[Array], Array] | None = None
     bilinear: bool = False
+
+
+def check_scalar_formula(what: str, formula: object, ndim: int, example: str) -> None:
+    """Raise a ValueError unless what a function of two LazyTensors returned is one number per pair of points.
+
+    ``ndim`` is that of the arrays of points; ``what`` and ``example`` are for the message.
+    """
+    if isinstance(formula, LazyTensor) and len(formula.shape) == ndim:
+        return
+    found = f"of shape {tuple(formula.shape)}" if isinstance(formula, LazyTensor) else type(formula).__name__
+    raise ValueError(
+        f"{what} of two LazyTensors returns a {found}: expected a LazyTensor of one number per pair of points, such as "
+        f"{example}."
+    )
 
 
 def _sqeuclidean_dense(x: Array, y: Array) -> Array:

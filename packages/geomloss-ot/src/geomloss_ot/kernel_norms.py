@@ -8,6 +8,7 @@ from typing import Any
 from symbolic_matrices import LazyTensor
 from symbolic_matrices.arrays import Array
 
+from .costs import check_scalar_formula
 from .measures import Measure
 
 Kernel = Callable[[Any, Any], Any]  # two LazyTensors -> a scalar formula
@@ -51,14 +52,7 @@ def kernel_potentials(kernel: Kernel, x: Array, y: Array, a: Array, b: Array) ->
 def _convolve(kernel: Kernel, x: Array, y: Array, weights: Array) -> Array:
     """sum_j k(x_i, y_j) w_j: (..., N)."""
     formula = kernel(LazyTensor(x[..., :, None, :]), LazyTensor(y[..., None, :, :]))
-    if not isinstance(formula, LazyTensor) or len(formula.shape) != x.ndim:
-        found = (
-            f"of shape {tuple(formula.shape)}" if isinstance(formula, LazyTensor) else type(formula).__name__
-        )
-        raise ValueError(
-            f"The kernel of two LazyTensors returns a {found}: expected a LazyTensor of one number per pair of points, "
-            "such as (-((x - y) ** 2).sum(-1)).exp()."
-        )
+    check_scalar_formula("The kernel", formula, x.ndim, "(-((x - y) ** 2).sum(-1)).exp()")
     return (formula * LazyTensor(weights[..., None, :, None])).sum(axis=-2)[..., 0]
 
 

@@ -1,6 +1,7 @@
 """Owns Wasserstein distances between clouds, without entropy, up to a stated error that is proved; ignores gradients.
 
-The temperature of entropic transport decreases until the bounds that its potentials and plans give are close.
+The temperature of entropic transport decreases until the bounds that its potentials and plans give are close; where
+they do not get there, linear programs find the optimal plan.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from ..arguments import check_choice, check_clouds, check_not_negative, read_mea
 from ..costs import EUCLIDEAN, SQEUCLIDEAN, Cost
 from ..measures import Measure, check_compatible_masses
 from .duals import LowerBound, lower_bound
-from .flows import couple_in_order
 from .linear_programs import transport_exactly
 from .merging import merge_equal_points, split_plan
 from .pair import Pair, entropic_potentials
@@ -56,7 +56,8 @@ class WassersteinDistance:
         ``"converged"``, or ``"gap"`` if the bounds are further apart than ``accuracy`` asked for.
     plan
         An optimal plan (N, M), a SciPy sparse array with about N + M entries in float64, if it was computed: with
-        ``accuracy=0``, and where other bounds stay apart. Its marginals are ``a`` and ``b`` up to rounding.
+        ``accuracy=0``, and where other bounds stay apart. Its marginals are ``a`` and ``b`` up to rounding. If
+        ``status`` is ``"gap"``, the best one that was found.
     """
 
     lower: float
@@ -241,11 +242,9 @@ def _narrow(pair: Pair, accuracy: float) -> _Bracket:
 
 
 def _trivial(pair: Pair) -> _Bracket:
-    """The cost of transport between points that are all the same, where any plan is optimal."""
-    (a, b), (n, m) = pair.weights, pair.shape
-    rows, columns, masses = couple_in_order(a, b)
-    plan = csr_array((masses, (rows, columns)), shape=(n, m))
-    return _Bracket(LowerBound(0.0, np.zeros(n), np.zeros(m)), 0.0, 0.0, plan)
+    """The cost of transport between two merged points at the same place."""
+    mass = csr_array(pair.weights[0][:, None])
+    return _Bracket(LowerBound(0.0, np.zeros(1), np.zeros(1)), 0.0, 0.0, mass)
 
 
 def _descend(pair: Pair, accuracy: float, method: _Method, start: _Bracket, least: float) -> _Bracket:
