@@ -100,9 +100,8 @@ def sinkhorn_in_float64(problem: Problem, schedule: tuple[float, ...], stopping:
     found = sinkhorn(wide, schedule, stopping)
     names = ("f", "g", "ratio_f", "ratio_g", "partner")
     arrays = {name: getattr(found, name) for name in names}
-    return replace(
-        found, **{name: library.astype(array, dtype) for name, array in arrays.items() if array is not None}
-    )
+    converted = {name: library.astype(array, dtype) for name, array in arrays.items() if array is not None}
+    return replace(found, softmins=None, **converted)
 
 
 def _anneal(problem: Problem, schedule: tuple[float, ...], stopping: Stopping, means: Means) -> Solution:

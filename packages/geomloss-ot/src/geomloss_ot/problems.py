@@ -114,6 +114,7 @@ class Solution:
     n_iter: int
     status: str  # "converged", "rounding" or "max_iter"
     partner: Array | None = None  # (..., M): the potential that f is the Sinkhorn update of; close to g
+    softmins: tuple[Array, Array] | None = None  # (..., N), (..., M): what f and g are the proximal steps of
     extensions: tuple[Extension, Extension] | None = None  # where f and g are updates of coarser potentials
     slopes: tuple[Array, Array] | None = (
         None  # (..., N, D), (..., M, D): derivatives of their softmins, if asked for

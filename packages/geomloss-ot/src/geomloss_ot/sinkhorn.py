@@ -57,7 +57,8 @@ def to_tensors(solution: Solution, convert: Callable[[np.ndarray], Array]) -> So
     if extensions is not None:
         extensions = extensions[0].to_tensors(convert), extensions[1].to_tensors(convert)
     slopes = solution.slopes and (convert(solution.slopes[0]), convert(solution.slopes[1]))
-    return replace(solution, extensions=extensions, slopes=slopes, **found)
+    softmins = solution.softmins and (convert(solution.softmins[0]), convert(solution.softmins[1]))
+    return replace(solution, extensions=extensions, slopes=slopes, softmins=softmins, **found)
 
 
 def converge(

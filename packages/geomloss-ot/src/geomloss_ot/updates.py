@@ -24,6 +24,7 @@ class Step(NamedTuple):
     ratio_g: Array
     residual: Array  # map(state) - state
     error: Array
+    softmins: tuple[Array, Array]  # what f and g are the proximal steps of
 
 
 def first_state(problem: Problem, softmins: Softmins) -> Array:
@@ -51,7 +52,7 @@ def fixed_point_step(problem: Problem, state: Array, softmins: Softmins) -> Step
     difference = abs(plan_ratio(partner, softmin_g, epsilon) - ratio_g)
     error = problem.target.integrate(difference) / problem.target.integrate(ratio_g)
     residual = (g - state) / 2 if problem.symmetric else g - state
-    return Step(f, g, partner, ratio_f, ratio_g, residual, error)
+    return Step(f, g, partner, ratio_f, ratio_g, residual, error, (softmin_f, softmin_g))
 
 
 def plan_ratio(potential: Array, softmin: Array, epsilon: float) -> Array:
@@ -72,13 +73,16 @@ def dual_value(problem: Problem, step: Step) -> Array:
 
 def make_solution(problem: Problem, step: Step, n_iter: int, status: str) -> Solution:
     f, g, partner, value = step.f, step.g, step.partner, dual_value(problem, step)
+    softmins = step.softmins
     if problem.conserves_mass and not problem.symmetric:
         # Constants move freely between f and g: give both potentials the same mean.
         source, target = problem.source, problem.target
         shift = (source.integrate(f) - target.integrate(g)) / (source.mass + target.mass)
         shift = library_of(f).astype(shift, library_of(f).dtype_name(f))[..., None]
         f, g, partner = f - shift, g + shift, partner + shift
-    return Solution(f, g, step.ratio_f, step.ratio_g, value, step.error, n_iter, status, partner)
+        softmins = f, g
+    ends = (step.error, n_iter, status)
+    return Solution(f, g, step.ratio_f, step.ratio_g, value, *ends, partner=partner, softmins=softmins)
 
 
 def rounding_error(problem: Problem, potential: Array) -> float:

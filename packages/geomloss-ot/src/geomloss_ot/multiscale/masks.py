@@ -23,7 +23,7 @@ def masked_problem(
     problem: Problem, cells: tuple[Cells, Cells], guess: Solution, truncation: float
 ) -> Problem:
     """The same problem between the pairs of blocks that matter for potentials close to a guess."""
-    return dense_problem(problem, cells, highest_potentials(problem, guess), truncation + SLACK)
+    return dense_problem(problem, cells, highest_potentials(guess), truncation + SLACK)
 
 
 def dense_problem(
@@ -52,13 +52,14 @@ def kept_pairs(
     return keep_blocks(sides[0], (ceilings[0], ceilings[1]), cost, _floor(problem, truncation))
 
 
-def highest_potentials(problem: Problem, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
+def highest_potentials(solution: Solution) -> tuple[np.ndarray, np.ndarray]:
     """For each side, the larger of a potential and of the softmin: both rows and columns then keep what they need."""
-    found = []
-    for potential, ratio in ((solution.f, solution.ratio_f), (solution.g, solution.ratio_g)):
-        library = library_of(potential)
-        softmin = potential - problem.epsilon * library.namespace.log(ratio)
-        found.append(np.maximum(library.to_numpy(potential), library.to_numpy(softmin)))
+    assert solution.softmins is not None
+    to_numpy = library_of(solution.f).to_numpy
+    found = [
+        np.maximum(to_numpy(potential), to_numpy(softmin))
+        for potential, softmin in zip((solution.f, solution.g), solution.softmins, strict=True)
+    ]
     return found[0], found[1]
 
 

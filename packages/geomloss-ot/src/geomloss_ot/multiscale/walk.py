@@ -144,9 +144,28 @@ def extend(walk: Walk, stage: Stage) -> Solution:
     """The potentials of a stage at the points, in the order in which they were given, and the value that they give."""
     points = walk.problem.geometry.tensors
     sides = walk.clouds[0].points, walk.clouds[1].points
+    counts = (len(cells.level) < len(points.level) for cells, points in zip(stage.cells, sides, strict=True))
+    value = None
+    if not walk.cost.bilinear and any(counts):
+        stage = _stage_of_points(walk, stage, sides)
+        value = stage.solution.value
     left, right = _extensions(walk, stage, sides)
     given = in_given_order(left, walk.clouds[0]), in_given_order(right, walk.clouds[1])
-    return _extended(stage, walk.problem, (points[0], points[-1]), given)
+    found = _extended(stage, walk.problem, (points[0], points[-1]), given)
+    return found if value is None else replace(found, value=value)
+
+
+def _stage_of_points(walk: Walk, stage: Stage, sides: tuple[Cells, Cells]) -> Stage:
+    """The points themselves as cells, with the potentials that those of a stage extend to.
+
+    Distances have a kink: points that share a cell feel each other, not its centroid.
+    """
+    left, right = sides[0], sides[0] if walk.problem.symmetric else sides[1]
+    geometry = PointGeometry(left.points, right.points, walk.cost)
+    problem = replace(walk.problem, geometry=geometry, source=left.measure, target=right.measure)
+    extensions = _extensions(walk, stage, (left, right))
+    found = _extended(stage, problem, (left.points, right.points), extensions)
+    return Stage(-1, (left, right), problem, replace(found, partner=found.g), None, is_new=True)
 
 
 def _extensions(walk: Walk, stage: Stage, fine: tuple[Cells, Cells]) -> tuple[Extension, Extension]:
@@ -203,9 +222,7 @@ def _solve(
         solution = converge(masked, state, stopping, done, means)
         moves = [
             max(0.0, float((new - old).max()) / problem.epsilon)
-            for old, new in zip(
-                highest_potentials(problem, guess), highest_potentials(problem, solution), strict=True
-            )
+            for old, new in zip(highest_potentials(guess), highest_potentials(solution), strict=True)
         ]
         if sum(moves) <= SLACK or solution.n_iter >= stopping.max_iter:
             return solution
@@ -249,7 +266,10 @@ def _extended(
     own = (coarse.g, coarse.ratio_g) if fine.symmetric else (coarse.f, coarse.ratio_f)
     value = value - _gain(stage.problem, (own[0], coarse.g), (own[1], coarse.ratio_g))
     ends = (coarse.error, coarse.n_iter, coarse.status)
-    return Solution(f, g, ratio_f, ratio_g, value, *ends, extensions=(first, second))
+    assert first.values is not None
+    assert second.values is not None
+    softmins = first.values, second.values
+    return Solution(f, g, ratio_f, ratio_g, value, *ends, softmins=softmins, extensions=(first, second))
 
 
 def _gain(problem: Problem, potentials: tuple[Array, Array], ratios: tuple[Array, Array]) -> Array:
