@@ -166,18 +166,9 @@ def test_pruning_changes_nothing_that_matters(monkeypatch, p):
 
 
 @pytest.mark.parametrize("shape", ["blobs", "cube", "line", "duplicates", "one cell", "sizes", "apart"])
-@pytest.mark.parametrize(
-    ("dim", "options"),
-    [
-        (1, {"blur": 0.05, "reach": 0.3}),
-        (2, {"blur": 0.05}),
-        (3, {"blur": 0.1}),
-        (3, {"blur": 0.1, "p": 1}),
-        (5, {"blur": 0.1, "reach": (0.4, None), "debias": False}),
-    ],
-)
-def test_losses_agree_with_the_single_scale(shape, dim, options):
-    x, y = make_clouds(shape, dim)
+def test_biased_losses_with_a_reach_on_one_side(shape):
+    x, y = make_clouds(shape, 5)
+    options = {"blur": 0.1, "reach": (0.4, None), "debias": False}
     expected = value_and_gradients(x, y, tol=1e-5, backend="online", **options)
     # Between masses that hardly feel each other, what moves is a small part of them.
     tol = 2e-5 if shape == "apart" else 5e-4
