@@ -6,6 +6,7 @@ import numpy as np
 import ot
 import pytest
 import torch
+from cloud_testing import SHAPES, make_clouds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,33 @@ def test_the_bounds_enclose_the_exact_distance(monkeypatch, p, smallest):
     assert found.upper <= 1.02 * found.lower
     exact = check_bounds(found, x, y, a, b)
     assert abs(found.value / exact - 1) < 1e-2, "the lower bound is closer than what it promises"
+
+
+def check_shape(shape: str, p: int, n: int, m: int) -> None:
+    """The value is within 1 % of that of POT, and the bounds enclose it."""
+    a, x, b, y = make_clouds(shape, 3, n, m)
+    found = wasserstein_distance(x, y, a, b, p=p, accuracy=1e-2)
+    assert found.status == "converged"
+    assert found.upper <= 1.01 * found.lower * (1 + ROUNDING)
+    assert found.value == pytest.approx(check_bounds(found, x, y, a, b), rel=1e-2)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_distances_between_shapes(shape, p):
+    check_shape(shape, p, 500, 550)
+
+
+@pytest.mark.parametrize("n", [2500, pytest.param(5000, marks=pytest.mark.slow)])
+def test_distances_between_surfaces(n):
+    check_shape("brain", 2, n, n)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape not in ("cube", "duplicates")])
+def test_distances_between_5000_points(shape, p):
+    check_shape(shape, p, 5000, 5000)
 
 
 def test_the_lower_bound_is_of_second_order():

@@ -57,12 +57,11 @@ def transport_exactly(pair: Pair, start: LowerBound) -> ExactPlan:
             break
         more = _candidates(pair, potentials, count)
         violated = _reduced_costs(pair, more, potentials) < -_TIGHT * scale
-        if violated.any():
-            edges = join_edges(edges, Edges(more.rows[violated], more.columns[violated]), pair.shape[1])
-        elif program.stays:
-            price *= _DEARER
-        else:
+        if not violated.any() and not program.stays:
             break
+        edges = join_edges(edges, Edges(more.rows[violated], more.columns[violated]), pair.shape[1])
+        if program.stays:  # among neighbours that are nearly equal, potentials rise by the price and no more
+            price *= _DEARER
     return best
 
 
