@@ -18,7 +18,7 @@ import torch
 from measure_clouds import make_clouds, value_and_gradient
 
 import geomloss_ot
-from geomloss_ot.multiscale import walk
+from geomloss_ot.multiscale import converging
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 POINTS, BLUR = 10_000, 0.05
@@ -88,7 +88,7 @@ def draw_errors(found: dict[str, list[tuple[str, float, float]]]) -> None:
 def draw_blocks() -> None:
     """The pairs of cells that are visited, one picture per scale."""
     masked: list[tuple[float, tuple[int, ...], Any]] = []
-    original = walk.masked_problem
+    original = converging.masked_problem
 
     def record(problem: Any, *others: Any) -> Any:
         found = original(problem, *others)
@@ -96,11 +96,11 @@ def draw_blocks() -> None:
             masked.append((problem.epsilon**0.5, found.geometry.shape, found.geometry.ranges))
         return found
 
-    walk.masked_problem = record
-    walk.WORTH_PRUNING = 0
+    converging.masked_problem = record
+    converging.WORTH_PRUNING = 0
     x, y = make_clouds(BLOCKS_POINTS)
     geomloss_ot.SamplesLoss(blur=BLOCKS_BLUR, backend="multiscale")(x, y)
-    walk.masked_problem = original
+    converging.masked_problem = original
     shown = {shape: (blur, shape, ranges) for blur, shape, ranges in masked if len(ranges.slices) > 20}
     figure, axes = plt.subplots(1, len(shown), figsize=(2.6 * len(shown), 3), layout="constrained")
     for axis, (blur, shape, ranges) in zip(axes, shown.values(), strict=True):

@@ -10,9 +10,10 @@ from geomloss_ot import SamplesLoss, solve_sample
 from geomloss_ot.costs import COSTS
 from geomloss_ot.geometries import PointGeometry
 from geomloss_ot.measures import Measure
-from geomloss_ot.multiscale import choose_multiscale, masks, pruning, walk
+from geomloss_ot.multiscale import choose_multiscale, converging, masks
+from geomloss_ot.multiscale.blocks import make_blocks
 from geomloss_ot.multiscale.hierarchy import build_hierarchy
-from geomloss_ot.multiscale.pruning import block_numbers, fitted_ceiling, keep_blocks, make_blocks
+from geomloss_ot.multiscale.pruning import fitted_ceiling, keep_pairs
 from geomloss_ot.penalties import Balanced
 from geomloss_ot.problems import Problem
 
@@ -58,7 +59,7 @@ def assert_close(found, expected, rtol, gradient_rtol):
 
 
 def _prune_always(monkeypatch):
-    for module in (walk, masks):
+    for module in (converging, masks):
         monkeypatch.setattr(module, "WORTH_PRUNING", 0)
 
 
@@ -112,8 +113,7 @@ def test_single_points_do_not_move():
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "cityblock"])
 @pytest.mark.parametrize("dim", [1, 3])
 @pytest.mark.parametrize("shape", ["blobs", "cube"])
-def test_skipped_blocks_hold_less_than_the_bound(monkeypatch, metric, dim, shape):
-    monkeypatch.setattr(pruning, "_BLOCK", 4)
+def test_skipped_blocks_hold_less_than_the_bound(metric, dim, shape):
     x, y = make_clouds(shape, dim, 900)
     cost, epsilon, truncation = COSTS[metric], 0.002, 4.0
     result = solve_sample(x, y, metric=metric, reg=epsilon, tol=1e-3)
@@ -121,20 +121,17 @@ def test_skipped_blocks_hold_less_than_the_bound(monkeypatch, metric, dim, shape
     for points in (x, y):
         clouds.append(build_hierarchy(points, np.full(len(points), 1 / len(points)), 0.01))
     levels = [cloud.finest for cloud in clouds]
-    blocks = [
-        make_blocks(level, block_numbers(level, c.depth)) for level, c in zip(levels, clouds, strict=True)
-    ]
+    blocks = [make_blocks(level, 8) for level in levels]
     f, g = (p[c.order] for p, c in zip(potentials, clouds, strict=True))
     ceilings = [
         fitted_ceiling(block, level.points, value, cost)
         for block, level, value in zip(blocks, levels, (f, g), strict=True)
     ]
-    ranges = keep_blocks(tuple(blocks), tuple(ceilings), cost, -truncation * epsilon)
+    pairs = keep_pairs(tuple(blocks), tuple(ceilings), cost, -truncation * epsilon)
     kept = np.zeros((len(x), len(y)), bool)
-    starts = np.append(0, ranges.slices[:-1])
-    for (low, high), first, last in zip(ranges.row_ranges, starts, ranges.slices, strict=True):
-        for start, stop in ranges.column_ranges[first:last]:
-            kept[low:high, start:stop] = True
+    for i, j in zip(*pairs, strict=True):
+        rows, columns = blocks[0].ranges[i], blocks[1].ranges[j]
+        kept[slice(*rows), slice(*columns)] = True
     exponents = (f[:, None] + g[None, :] - cost.dense(levels[0].points, levels[1].points)) / epsilon
     assert 0 < kept.sum() < kept.size
     assert exponents[~kept].max() < -truncation
@@ -146,18 +143,18 @@ def test_skipped_blocks_hold_less_than_the_bound(monkeypatch, metric, dim, shape
 @pytest.mark.parametrize("p", [1, 2])
 def test_pruning_changes_nothing_that_matters(monkeypatch, p):
     x, y = make_clouds("cube", 2, 2000)
-    options = {"p": p, "blur": 0.02, "backend": "multiscale"}
+    options = {"p": p, "blur": 0.02, "backend": "multiscale", "tol": 1e-4}
     full = value_and_gradients(x, y, truncate=None, **options)
     _prune_always(monkeypatch)
     pairs = []
-    keep = masks.keep_blocks
+    choose = masks.ranges_of
 
     def count(*arguments):
-        ranges = keep(*arguments)
+        ranges = choose(*arguments)
         pairs.append(ranges.pairs / np.prod(ranges.extent))
         return ranges
 
-    monkeypatch.setattr(masks, "keep_blocks", count)
+    monkeypatch.setattr(masks, "ranges_of", count)
     assert_close(value_and_gradients(x, y, **options), full, 1e-3, 1e-2)
     assert min(pairs) < 0.6
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geomloss_ot import SamplesLoss
-from geomloss_ot.multiscale import masks, pruning, walk
+from geomloss_ot.multiscale import cells, converging, masks, walk
 
 TRUNCATE = 5.0
 EXAMPLES = settings(max_examples=8, deadline=None, derandomize=True)
@@ -23,12 +23,13 @@ CELLS_MOVE = 2e-3  # relative: two values that are each right to 0.1 %, where ce
 
 
 @contextmanager
-def always_pruned(points_per_block: int = 24):
+def always_pruned(points_per_block: int = 64):
     """Blocks are left out of small problems too."""
     with (
-        mock.patch.object(walk, "WORTH_PRUNING", 0),
+        mock.patch.object(converging, "WORTH_PRUNING", 0),
         mock.patch.object(masks, "WORTH_PRUNING", 0),
-        mock.patch.object(pruning, "_BLOCK", points_per_block),
+        mock.patch.object(cells, "MOST", points_per_block),
+        mock.patch.object(masks, "MOST", points_per_block),
     ):
         yield
 
@@ -84,16 +85,17 @@ def test_little_mass_is_skipped(monkeypatch, shape, p, dim, reach):
     """By all masks and extensions of a solve, for the potentials that it ends with."""
     tol, skipped = 1e-2, []
     least = max(TRUNCATE, math.log(4 / tol))
-    solved, masked, extended = walk._solve, walk.masked_problem, walk.pruned_extensions
+    solved, masked = converging._solve_under_proof, converging.masked_problem
+    extended = walk.pruned_extensions
     latest = []
 
     def keep_mask(*arguments):
         latest.append(masked(*arguments))
         return latest[-1]
 
-    def check_solution(one, cells, problem, start, course):
+    def check_solution(problem, *others):
         latest.clear()
-        solution = solved(one, cells, problem, start, course)
+        solution = solved(problem, *others)
         if latest:
             geometry, epsilon = latest[-1].geometry, problem.epsilon
             costs = geometry.cost.dense(geometry.x, geometry.y)
@@ -118,10 +120,10 @@ def test_little_mass_is_skipped(monkeypatch, shape, p, dim, reach):
             skipped.append(check_lost_mass(geometry, exponents, (rows, weights), least))
         return found
 
-    monkeypatch.setattr(walk, "masked_problem", keep_mask)
-    monkeypatch.setattr(walk, "_solve", check_solution)
+    monkeypatch.setattr(converging, "masked_problem", keep_mask)
+    monkeypatch.setattr(converging, "_solve_under_proof", check_solution)
     monkeypatch.setattr(walk, "pruned_extensions", check_extensions)
-    with always_pruned(points_per_block=4):
+    with always_pruned(points_per_block=8):
         solve(make_clouds(shape, dim, 300, 320), p=p, blur=0.05, reach=reach, tol=tol, truncate=TRUNCATE)
     assert len(skipped) >= 6
     assert sum(skipped) > 0 or shape in ("one cell", "duplicates"), "there is nothing to test"

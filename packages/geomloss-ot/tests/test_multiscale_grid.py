@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from geomloss_ot import SamplesLoss
-from geomloss_ot.multiscale import masks, walk
+from geomloss_ot.multiscale import converging, masks
 
 SIZES = 500, 550
 VALUES, GRADIENTS = 1e-3, 1e-2  # relative errors; potentials are gradients in the weights
@@ -143,7 +143,7 @@ def check_case(shape: str, setting: Setting, rtol: float) -> None:
 @pytest.fixture
 def always_pruned(monkeypatch):
     """Blocks are left out of small problems too."""
-    for module in (walk, masks):
+    for module in (converging, masks):
         monkeypatch.setattr(module, "WORTH_PRUNING", 0)
 
 

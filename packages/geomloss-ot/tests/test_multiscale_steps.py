@@ -19,13 +19,15 @@ from geomloss_ot.costs import SQEUCLIDEAN
 from geomloss_ot.descent import sinkhorn
 from geomloss_ot.geometries import PointGeometry
 from geomloss_ot.measures import Measure
-from geomloss_ot.multiscale import correction, masks, walk
+from geomloss_ot.multiscale import converging, correction, masks, masses
+from geomloss_ot.multiscale.blocks import make_blocks
 from geomloss_ot.multiscale.cells import Cells
 from geomloss_ot.multiscale.correction import linearize
 from geomloss_ot.multiscale.hierarchy import build_hierarchy
+from geomloss_ot.multiscale.masses import BlockPlan, estimate_plan
 from geomloss_ot.penalties import Balanced, KullbackLeibler, Partial
 from geomloss_ot.problems import Problem, Stopping
-from geomloss_ot.sinkhorn import converge
+from geomloss_ot.sinkhorn import Means, converge
 
 HALVED = replace(SQEUCLIDEAN, coefficient=0.5)
 
@@ -38,7 +40,7 @@ def make_problem(penalty, n: int = 300, blur: float = 0.05) -> tuple[Problem, tu
         t = rng.random(count)
         points = np.stack([t, shift + 0.1 * np.sin(6 * t)], 1)
         level = build_hierarchy(points, np.full(count, 1 / count), 1e-6)
-        sides.append(Cells(level.finest, level.depth, level.points, Measure(level.weights)))
+        sides.append(Cells(level.finest, level.points, Measure(level.weights)))
     geometry = PointGeometry(sides[0].points, sides[1].points, HALVED)
     measures = sides[0].measure, sides[1].measure
     return Problem(geometry, *measures, (penalty, penalty), blur**2), (sides[0], sides[1])
@@ -66,31 +68,77 @@ def test_corrections_solve_newtons_equation(monkeypatch, damping, larger):
     np.testing.assert_allclose(weights @ step, weights @ residual, atol=1e-7)
 
 
-@pytest.mark.parametrize("copies", [1 << 22, 500])
-def test_masses_between_cells_are_those_of_the_plan(monkeypatch, copies):
-    monkeypatch.setattr(correction, "_COPIES", copies)  # at once, or part after part
-    monkeypatch.setattr(correction, "_FEWEST", 40)
-    monkeypatch.setattr(correction, "_TRUNCATION", 40.0)
-    problem, cells = make_problem(Balanced())
+def plan_of(problem: Problem, cells: tuple[Cells, Cells], most: int = 12) -> tuple[BlockPlan, np.ndarray]:
+    """The plan of a solution between all the pairs of blocks, small enough to be known, and between all points."""
+    for side in cells:
+        side.__dict__["blocks"] = make_blocks(side.level, most)
+    blocks = cells[0].blocks, cells[1].blocks
     solution = sinkhorn(problem, (problem.epsilon,), Stopping(1e-6, 500))
+    counts = [len(side.starts) for side in blocks]
+    pairs = np.repeat(np.arange(counts[0]), counts[1]), np.tile(np.arange(counts[1]), counts[0])
+    plan = estimate_plan(problem, (solution.f, solution.g), blocks, pairs)
+    density = problem.geometry.density(problem.epsilon, solution.f, solution.g)
+    return plan, problem.source.weights[:, None] * density * problem.target.weights
+
+
+def between(mass: np.ndarray, starts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    return np.add.reduceat(np.add.reduceat(mass, starts[0], 0), starts[1], 1)
+
+
+@pytest.mark.parametrize("parts", [1 << 18, 100])
+def test_masses_between_small_blocks_are_those_of_the_plan(monkeypatch, parts):
+    monkeypatch.setattr(masses, "_PARTS", parts)  # at once, or part after part
+    monkeypatch.setattr(masses, "_ROWS", 60)  # a multiple of all sizes: rows are asked equally often
+    plan, mass = plan_of(*make_problem(Balanced(), 60), 6)
+    sides = plan.sides
+    assert max(side.sizes.max() for side in sides) <= 6
+    expected = between(mass, (sides[0].starts, sides[1].starts))
+    np.testing.assert_allclose(plan.matrix.toarray(), expected, rtol=1e-9, atol=1e-15)
+
+
+def test_newtons_steps_know_the_mass_between_cells(monkeypatch):
+    monkeypatch.setattr(correction, "_FEWEST", 40)
+    problem, cells = make_problem(Balanced())
+    plan, mass = plan_of(problem, cells, 2)
     found = []
     original = correction.CellPlan
+    monkeypatch.setattr(correction, "CellPlan", lambda *arguments: found.append(original(*arguments)))
+    monkeypatch.setattr(correction, "_corrector", lambda *_: None)
+    assert linearize(problem, cells, plan.matrix) is not None
+    assert 10 < min(found[0].mass.shape) <= max(found[0].mass.shape) <= 40
+    scale = correction._scale(cells, 40)
+    # Cells start with the first block that starts in them.
+    starts = []
+    for side in cells:
+        blocks = side.blocks.starts
+        numbers = np.searchsorted(side.level.starts_of(scale), blocks, side="right")
+        starts.append(blocks[np.unique(numbers, return_index=True)[1]])
+    np.testing.assert_allclose(found[0].mass.toarray(), between(mass, (starts[0], starts[1])), rtol=1e-9)
 
-    def keep(*arguments):
-        found.append(original(*arguments))
-        return found[-1]
 
-    monkeypatch.setattr(correction, "CellPlan", keep)
-    steps = linearize(problem, cells)
-    assert steps is not None
-    steps(solution.f, solution.g)
-    mass = found[0].mass.toarray()
-    starts = [side.level.starts_of(correction._scale(cells, 40)) for side in cells]
-    a, b = problem.source.weights, problem.target.weights
-    plan = a[:, None] * problem.geometry.density(problem.epsilon, solution.f, solution.g) * b
-    expected = np.add.reduceat(np.add.reduceat(plan, starts[0], 0), starts[1], 1)
-    assert 10 < min(mass.shape) <= max(mass.shape) <= 40
-    np.testing.assert_allclose(mass, expected, rtol=1e-9, atol=1e-15)
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.floats(1e-4, 0.2))
+def test_little_mass_is_left_out_while_potentials_move(seed, lost):
+    rng = np.random.default_rng(seed)
+    problem, cells = make_problem(Balanced(), 120)
+    plan, _ = plan_of(problem, cells, 12)
+    f, g = plan.potentials
+    kept = np.zeros(plan.matrix.shape, bool)
+    for step in range(4):
+        pairs = plan.heaviest((f, g), lost)
+        assert (pairs is None) <= (step > 0)
+        if pairs is not None:
+            assert kept[pairs].sum() == kept.sum()  # what was chosen stays
+            kept[pairs] = True
+        density = problem.geometry.density(problem.epsilon, f, g)
+        moved = problem.source.weights[:, None] * density * problem.target.weights
+        between_blocks = between(moved, (plan.sides[0].starts, plan.sides[1].starts))
+        assert (
+            between_blocks[~kept].sum() <= 1.2 * lost * plan.masses.sum()
+        )  # masses are known from some rows
+        f, g = (
+            p + rng.normal(0, 2 * problem.epsilon, 1) * np.cos(rng.normal(size=p.shape[0])) for p in (f, g)
+        )
 
 
 @pytest.mark.parametrize("penalty", [Balanced(), KullbackLeibler(10.0)])
@@ -100,8 +148,9 @@ def test_newtons_steps_save_iterations(penalty):
     start = sinkhorn(plain, (0.04**2,), Stopping(1e-3, 500))
     expected = converge(plain, start.g, Stopping(1e-9, 500), 0)
     counts = []
-    for steps in (None, linearize(plain, cells)):
-        means = walk.Means(linearize=steps)
+    plan, _ = plan_of(plain, cells)
+    for steps in (None, linearize(plain, cells, plan.matrix)):
+        means = Means(linearize=steps)
         found = converge(plain, start.g, Stopping(1e-9, 500), 0, means)
         assert float(found.value) == pytest.approx(float(expected.value), rel=1e-9)
         np.testing.assert_allclose(
@@ -112,26 +161,29 @@ def test_newtons_steps_save_iterations(penalty):
 
 
 def test_penalties_with_kinks_have_no_newton_steps():
-    assert linearize(*make_problem(Partial(1.0))) is None
+    problem, cells = make_problem(Partial(1.0))
+    assert (
+        linearize(problem, cells, csr_array((len(cells[0].blocks.starts), len(cells[1].blocks.starts))))
+        is None
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_newtons_steps_change_nothing_that_matters(monkeypatch, dtype):
+def test_few_pairs_and_newtons_steps_change_nothing_that_matters(monkeypatch, dtype):
     rng = np.random.default_rng(0)
     x, y = (torch.tensor(rng.random((1500, 2)), dtype=dtype, requires_grad=True) for _ in range(2))
     loss = SamplesLoss(blur=0.02, backend="multiscale")
     calls, found = [], []
-    original = walk.linearize
+    original = converging.linearize
 
     def count(*arguments):
         calls.append(original(*arguments))
         return calls[-1]
 
-    monkeypatch.setattr(walk, "linearize", count)
-    for module in (walk, masks):
-        monkeypatch.setattr(module, "WORTH_PRUNING", 0)
+    monkeypatch.setattr(converging, "linearize", count)
     for least in (np.inf, 0):
-        monkeypatch.setattr(walk, "_WORTH_LINEARIZING", least)
+        for module in (converging, masks):
+            monkeypatch.setattr(module, "WORTH_PRUNING", least)
         value = loss(x, y)
         found.append((value.item(), *torch.autograd.grad(value, (x, y))))
     assert calls

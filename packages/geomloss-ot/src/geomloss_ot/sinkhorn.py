@@ -29,14 +29,18 @@ _PATIENCE = 4
 # From potentials (f, g), what maps residuals to steps that take more of the problem into account.
 Linearize = Callable[[Array, Array], "Callable[[Array], Array] | None"]
 
+# From potentials (f, g), the problem between the pairs that now matter; None: those that were chosen last still do.
+Restrict = Callable[[Array, Array], "Problem | None"]
+
 
 @dataclass(frozen=True)
 class Means:
-    """What solvers work with: slopes where they are cheap and asked for, better steps where some are known."""
+    """What solvers work with: slopes where they are cheap and asked for, better steps and fewer pairs where known."""
 
     slopes: bool = False
     linearize: Linearize | None = None
     patience: int = _PATIENCE
+    restrict: Restrict | None = None
 
 
 class _Ascent(NamedTuple):
@@ -81,7 +85,8 @@ def converge(
         if floor >= 1:
             step = step._replace(error=library_of(state).namespace.ones_like(step.error))
         worst = float(step.error.max())
-        if worst <= max(stopping.tol, floor) or done >= stopping.max_iter:
+        restricted = means.restrict(step.f, step.g) if means.restrict is not None else None
+        if done >= stopping.max_iter or (restricted is None and worst <= max(stopping.tol, floor)):
             break
         if means.linearize is not None and done == start + means.patience:
             direction, ascent = means.linearize(step.f, step.g), None
@@ -95,6 +100,10 @@ def converge(
                 continue
         move = step.residual if direction is None else direction(step.residual)
         state, ascent = _next_state(problem, (state, step, move), ascent, floor)
+        if restricted is not None:
+            problem, ascent = restricted, ascent._replace(value=ascent.value - problem.epsilon)
+            repeated.close()
+            repeated = softmins(problem.geometry, problem.epsilon, symmetric=problem.symmetric)
     status = "converged" if worst <= stopping.tol else "rounding" if worst <= floor or settled else "max_iter"
     solution = make_solution(problem, step, done, status)
     if means.slopes:

@@ -11,8 +11,8 @@ import numpy as np
 from symbolic_matrices.arrays import Array
 
 from ..measures import Measure
+from .blocks import MOST, Blocks, make_blocks
 from .hierarchy import Hierarchy, Level
-from .pruning import Blocks, block_numbers, make_blocks
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,12 @@ class Cells:
     """The cells of one side at one scale, as arrays of the library that reduces."""
 
     level: Level
-    depth: int
     points: Array  # (K, D)
     measure: Measure
 
     @cached_property
-    def numbers(self) -> list[int]:
-        return block_numbers(self.level, self.depth)
-
-    @cached_property
     def blocks(self) -> Blocks:
-        return make_blocks(self.level, self.numbers)
+        return make_blocks(self.level, MOST)
 
 
 @dataclass(frozen=True)
@@ -62,4 +57,4 @@ class Cloud:
         return self._lifted(self.hierarchy.finest)
 
     def _lifted(self, level: Level) -> Cells:
-        return Cells(level, self.hierarchy.depth, self.lift(level.points), Measure(self.lift(level.weights)))
+        return Cells(level, self.lift(level.points), Measure(self.lift(level.weights)))

@@ -33,6 +33,11 @@ class Level:
     def __len__(self) -> int:
         return len(self.points)
 
+    @property
+    def largest_split(self) -> int:
+        """The number of the first scale at which all the points of a label share their cell."""
+        return int(self.splits.max(initial=0, where=self.splits < _APART))
+
     def starts_of(self, number: int) -> np.ndarray:
         """Where the cells of a coarser scale start among the entries of this one."""
         return np.concatenate(([0], 1 + np.flatnonzero(self.splits > number)))
@@ -54,7 +59,7 @@ class Hierarchy:
     @cached_property
     def depth(self) -> int:
         """The number of the first scale at which all the points of a label share their cell."""
-        return int(self.splits.max(initial=0, where=self.splits < _APART))
+        return self.finest.largest_split
 
     @cached_property
     def most_cells(self) -> int:

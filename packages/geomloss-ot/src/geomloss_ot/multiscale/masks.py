@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from symbolic_matrices import BlockRanges
 from symbolic_matrices.arrays import library_of
 
 from ..geometries import Extension, PointGeometry
 from ..problems import Problem, Solution
+from .blocks import MOST, Blocks, Pairs, make_blocks
 from .cells import Cells, Cloud
-from .pruning import Blocks, fitted_ceiling, keep_blocks, make_blocks, tangent_ceiling
+from .masses import BlockPlan, estimate_plan
+from .pruning import fitted_ceiling, keep_pairs, ranges_of, tangent_ceiling
 
 WORTH_PRUNING = 3e6  # pairs: below, visiting all of them takes less time than choosing some
+_TAIL = 8.0  # how much farther plans between blocks are looked at, in units of epsilon
 SLACK = 2.0  # how far potentials may move under a mask, in units of epsilon
 
 
@@ -30,26 +32,35 @@ def dense_problem(
     problem: Problem, cells: tuple[Cells, Cells], potentials: tuple[np.ndarray, np.ndarray], truncation: float
 ) -> Problem:
     """The same problem without the pairs of blocks where the density of the plan is below exp(-truncation)."""
+    return restricted_problem(problem, cells, _dense_pairs(problem, cells, potentials, truncation))
+
+
+def restricted_problem(problem: Problem, cells: tuple[Cells, Cells], pairs: Pairs) -> Problem:
+    """The same problem between some pairs of blocks."""
     assert isinstance(problem.geometry, PointGeometry)
-    blocks = cells[0].blocks, cells[1].blocks
-    ranges = kept_pairs(problem, cells, (blocks, potentials), truncation)
+    ranges = ranges_of((cells[0].blocks, cells[1].blocks), pairs)
     return replace(problem, geometry=replace(problem.geometry, ranges=ranges))
 
 
-def kept_pairs(
-    problem: Problem,
-    cells: tuple[Cells, Cells],
-    sides: tuple[tuple[Blocks, Blocks], tuple[np.ndarray, np.ndarray]],
-    truncation: float,
-) -> BlockRanges:
-    """The pairs of blocks that matter, given the blocks and the potentials of both sides."""
+def plan_between_blocks(
+    problem: Problem, cells: tuple[Cells, Cells], guess: Solution, truncation: float
+) -> BlockPlan:
+    """The mass that the plan of a guess moves from block to block, about, also where there is hardly any."""
+    pairs = _dense_pairs(problem, cells, highest_potentials(guess), truncation + _TAIL)
+    return estimate_plan(problem, (guess.f, guess.g), (cells[0].blocks, cells[1].blocks), pairs)
+
+
+def _dense_pairs(
+    problem: Problem, cells: tuple[Cells, Cells], potentials: tuple[np.ndarray, np.ndarray], truncation: float
+) -> Pairs:
     assert isinstance(problem.geometry, PointGeometry)
     cost = problem.geometry.cost
+    blocks = cells[0].blocks, cells[1].blocks
     ceilings = [
-        fitted_ceiling(blocks, side.level.points, values, cost)
-        for side, blocks, values in zip(cells, *sides, strict=True)
+        fitted_ceiling(own, side.level.points, values, cost)
+        for own, side, values in zip(blocks, cells, potentials, strict=True)
     ]
-    return keep_blocks(sides[0], (ceilings[0], ceilings[1]), cost, _floor(problem, truncation))
+    return keep_pairs(blocks, (ceilings[0], ceilings[1]), cost, _floor(problem, truncation))
 
 
 def highest_potentials(solution: Solution) -> tuple[np.ndarray, np.ndarray]:
@@ -87,10 +98,10 @@ def pruned_extensions(
     plain = plain_extensions(problem, solution)
     (left, fine_left, cloud), (right, fine_right, other) = sides
     f, g = (library_of(h).to_numpy(h) for h in (solution.partner, solution.f))
-    first = _pruned_extension(problem, plain[0], (fine_left, cloud), (right, f), truncation)
+    first = _pruned_extension(problem, plain[0], (left, fine_left, cloud), (right, f), truncation)
     if problem.symmetric:
         return first, first
-    return first, _pruned_extension(problem.T, plain[1], (fine_right, other), (left, g), truncation)
+    return first, _pruned_extension(problem.T, plain[1], (right, fine_right, other), (left, g), truncation)
 
 
 def in_given_order(extension: Extension, cloud: Cloud) -> Extension:
@@ -106,20 +117,21 @@ def in_given_order(extension: Extension, cloud: Cloud) -> Extension:
 def _pruned_extension(
     problem: Problem,
     plain: Extension,
-    fine: tuple[Cells, Cloud],
-    coarse: tuple[Cells, np.ndarray],
+    side: tuple[Cells, Cells, Cloud],
+    columns: tuple[Cells, np.ndarray],
     truncation: float | None,
 ) -> Extension:
-    """An extension to smaller cells, from cells and their potential."""
-    (rows, cloud), (cells, potential) = fine, coarse
+    """An extension to smaller cells, from the cells of the other side and their potential."""
+    (coarse, rows, cloud), (cells, potential) = side, columns
     if truncation is None or len(rows.level) * len(cells.level) < WORTH_PRUNING:
         return plain
     cost = plain.geometry.cost
-    blocks = make_blocks(rows.level, cells.numbers)
+    blocks = make_blocks(rows.level, MOST * max(1, len(rows.level) // len(coarse.level)))
     row_ceiling = tangent_ceiling(blocks, _tangents(blocks, problem.epsilon, plain, cloud), cost)
     column_ceiling = fitted_ceiling(cells.blocks, cells.level.points, potential, cost)
     floor = _floor(problem, truncation)
-    ranges = keep_blocks((blocks, cells.blocks), (row_ceiling, column_ceiling), cost, floor)
+    sides = blocks, cells.blocks
+    ranges = ranges_of(sides, keep_pairs(sides, (row_ceiling, column_ceiling), cost, floor))
     return replace(plain, geometry=replace(plain.geometry, x=rows.points, ranges=ranges))
 
 

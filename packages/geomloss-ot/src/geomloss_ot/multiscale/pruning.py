@@ -9,38 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from symbolic_matrices import BlockRanges
 
 from ..costs import Cost
-from .hierarchy import Level
+from .blocks import Blocks, Pairs
 
-_BLOCK = 24  # entries per block, on average: smaller ones skip more pairs, and cost more tests
 _TOGETHER = 1 << 18  # pairs of blocks that are tested together: what fits in a cache
-_RIDGE = 1e-3  # of the slopes, relative to the spread of a block: they may be any, heights make up for them
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Boxes around intervals of the entries of a level, at one scale, and the scale above: the coarsest is None."""
-
-    starts: np.ndarray  # (K,)
-    sizes: np.ndarray  # (K,)
-    centres: np.ndarray  # (K, D)
-    halves: np.ndarray  # (K, D): half the sides
-    parents: Blocks | None
-    first_child: np.ndarray  # (number of parents,): the first block of each parent, empty without parents
-
-    @property
-    def ranges(self) -> np.ndarray:
-        return np.stack([self.starts, self.starts + self.sizes], 1)
-
-    @property
-    def children(self) -> np.ndarray:
-        """How many blocks each parent has."""
-        return np.diff(np.append(self.first_child, len(self.starts)))
+_RIDGE = 1e-2  # of the slopes, relative to the spread of a block: they may be any, heights make up for them
 
 
 @dataclass(frozen=True)
@@ -52,40 +31,40 @@ class Ceiling:
     parents: Ceiling | None
 
 
-def block_numbers(level: Level, depth: int) -> list[int]:
-    """Scales whose cells are blocks of this level, the finest first, in steps of four scales."""
-    number = level.number + 1
-    while number < depth and len(level) < _BLOCK * len(level.starts_of(number)):
-        number += 1
-    return list(range(number, depth, 2)) or [depth]
-
-
-def make_blocks(level: Level, numbers: list[int]) -> Blocks:
-    """The blocks of a level at some scales, the finest first."""
-    starts = level.starts_of(numbers[0])
-    sizes = np.diff(np.append(starts, len(level)))
-    low = np.minimum.reduceat(level.points, starts, axis=0)
-    high = np.maximum.reduceat(level.points, starts, axis=0)
-    parents, first_child = None, np.empty(0, np.int64)
-    if len(numbers) > 1:
-        parents = make_blocks(level, numbers[1:])
-        first_child = np.searchsorted(starts, parents.starts)
-    centre = low + (high - low) / 2
-    halves = np.maximum(high - centre, centre - low)  # rounding included
-    return Blocks(starts, sizes, centre, halves, parents, first_child)
-
-
 def fitted_ceiling(blocks: Blocks, points: np.ndarray, values: np.ndarray, cost: Cost) -> Ceiling:
     """The best bounds of known values at the entries: exact maxima, around a fit of the slopes."""
-    parents = None if blocks.parents is None else fitted_ceiling(blocks.parents, points, values, cost)
     if not cost.bilinear:
+        parents = None if blocks.parents is None else fitted_ceiling(blocks.parents, points, values, cost)
         return Ceiling(np.maximum.reduceat(values, blocks.starts), None, parents)
-    numbers = np.repeat(np.arange(len(blocks.starts)), blocks.sizes)
-    u = points - blocks.centres[numbers]
-    flat = values - cost.coefficient * (u**2).sum(-1)
-    slopes = _fit_slopes(blocks, u.astype(np.float64), flat.astype(np.float64)).astype(values.dtype)
-    heights = np.maximum.reduceat(flat - (slopes[numbers] * u).sum(-1), blocks.starts)
-    return Ceiling(heights, slopes, parents)
+    # Where curvatures are known, v(x) - c |x - o|^2 is bounded by affine functions, for any o.
+    origin = points.mean(axis=0, dtype=np.float64)
+    u = points - origin
+    flat = values - cost.coefficient * np.einsum("nd,nd->n", u, u)
+    return _affine_ceiling(
+        blocks, (u, flat), _moments(u, flat, blocks), (origin, cost.coefficient), values.dtype
+    )
+
+
+def _affine_ceiling(
+    blocks: Blocks,
+    entries: tuple[np.ndarray, np.ndarray],
+    moments: np.ndarray,
+    frame: tuple[np.ndarray, float],
+    dtype: np.dtype[Any],
+) -> Ceiling:
+    (u, flat), (origin, coefficient) = entries, frame
+    parents = None
+    if blocks.parents is not None:
+        pooled = np.add.reduceat(moments, blocks.first_child, axis=0)
+        parents = _affine_ceiling(blocks.parents, entries, pooled, frame, dtype)
+    centres = blocks.centres - origin
+    slopes = _fit_slopes(moments, -2 * coefficient * centres)
+    tilted = flat - np.einsum("nd,nd->n", np.repeat(slopes, blocks.sizes, axis=0), u)
+    heights = np.maximum.reduceat(tilted, blocks.starts) + ((slopes + coefficient * centres) * centres).sum(
+        -1
+    )
+    slopes = slopes + 2 * coefficient * centres
+    return Ceiling(heights.astype(dtype), slopes.astype(dtype), parents)
 
 
 def tangent_ceiling(
@@ -104,18 +83,18 @@ def tangent_ceiling(
     return Ceiling(values + cost.coefficient * cost.norm(blocks.halves), None, parents)
 
 
-def keep_blocks(
-    sides: tuple[Blocks, Blocks], ceilings: tuple[Ceiling, Ceiling], cost: Cost, floor: float
-) -> BlockRanges:
-    """The pairs of blocks where f_i + g_j - C_ij may be above ``floor``."""
-    pairs = _keep_pairs(sides, ceilings, cost, floor)
+def ranges_of(sides: tuple[Blocks, Blocks], pairs: Pairs) -> BlockRanges:
+    """Pairs of blocks, for reductions."""
     return BlockRanges.from_pairs(sides[0].ranges, sides[1].ranges, np.stack(pairs, 1))
 
 
-def _keep_pairs(
+def keep_pairs(
     sides: tuple[Blocks, Blocks], ceilings: tuple[Ceiling, Ceiling], cost: Cost, floor: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale by scale: the children of pairs that are skipped are not looked at."""
+) -> Pairs:
+    """The pairs of blocks where f_i + g_j - C_ij may be above ``floor``.
+
+    Scale by scale: the children of pairs that are skipped are not looked at.
+    """
     rows, columns = sides
     above = rows.parents, columns.parents
     if above[0] is None or above[1] is None:
@@ -125,7 +104,7 @@ def _keep_pairs(
         ceilings_above = ceilings[0].parents, ceilings[1].parents
         assert ceilings_above[0] is not None
         assert ceilings_above[1] is not None
-        kept = _keep_pairs((above[0], above[1]), (ceilings_above[0], ceilings_above[1]), cost, floor)
+        kept = keep_pairs((above[0], above[1]), (ceilings_above[0], ceilings_above[1]), cost, floor)
         i, j = _children(rows, columns, kept)
     bound = _bilinear_bound if cost.bilinear else _norm_bound
     keep = np.empty(len(i), bool)
@@ -135,9 +114,7 @@ def _keep_pairs(
     return i[keep], j[keep]
 
 
-def _children(
-    rows: Blocks, columns: Blocks, kept: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def _children(rows: Blocks, columns: Blocks, kept: Pairs) -> Pairs:
     """All the pairs of a child of a row block and a child of a column block, for pairs of parents."""
     n, m = rows.children[kept[0]], columns.children[kept[1]]
     count = n * m
@@ -151,7 +128,7 @@ def _bilinear_bound(
     sides: tuple[Blocks, Blocks],
     ceilings: tuple[Ceiling, Ceiling],
     cost: Cost,
-    pairs: tuple[np.ndarray, np.ndarray],
+    pairs: Pairs,
 ) -> np.ndarray:
     """The largest sum of the two ceilings minus the cost, over two boxes with centres d apart.
 
@@ -177,7 +154,7 @@ def _norm_bound(
     sides: tuple[Blocks, Blocks],
     ceilings: tuple[Ceiling, Ceiling],
     cost: Cost,
-    pairs: tuple[np.ndarray, np.ndarray],
+    pairs: Pairs,
 ) -> np.ndarray:
     """The sum of the heights, minus the distance between the boxes."""
     (rows, columns), (f, g), (i, j) = sides, ceilings, pairs
@@ -186,15 +163,19 @@ def _norm_bound(
     return f.heights[i] + g.heights[j] - cost.coefficient * cost.norm(np.maximum(gaps, 0.0))
 
 
-def _fit_slopes(blocks: Blocks, u: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Least squares in each block: (K, D)."""
-    dim = u.shape[1]
-    outer = np.add.reduceat((u[:, :, None] * u[:, None, :]).reshape(len(u), -1), blocks.starts, axis=0)
-    mean, mean_value = (np.add.reduceat(w, blocks.starts, axis=0) for w in (u, values))
-    sizes = blocks.sizes[:, None]
-    mean, mean_value = mean / sizes, mean_value / blocks.sizes
-    moments = np.add.reduceat(u * values[:, None], blocks.starts, axis=0) / sizes - mean * mean_value[:, None]
-    covariance = outer.reshape(-1, dim, dim) / sizes[:, :, None] - mean[:, :, None] * mean[:, None, :]
+def _moments(u: np.ndarray, values: np.ndarray, blocks: Blocks) -> np.ndarray:
+    """Sums of 1, v, u, u v and u u^T over the entries of each block: (K, 2 + 2 D + D^2)."""
+    columns = [np.ones_like(values), values, *u.T, *(u.T * values), *(p * q for p in u.T for q in u.T)]
+    return np.stack([np.add.reduceat(column, blocks.starts) for column in columns], 1)
+
+
+def _fit_slopes(moments: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """Least squares in each block, from its moments, not far from a guess: (K, D)."""
+    dim = guess.shape[1]
+    mean = moments / moments[:, :1]
+    value, u, products, squares = np.split(mean[:, 1:], np.cumsum([1, dim, dim]), axis=1)
+    covariance = squares.reshape(-1, dim, dim) - u[:, :, None] * u[:, None, :]
     spread = np.einsum("kdd->k", covariance)
     ridge = _RIDGE * np.where(spread > 0, spread, 1.0)
-    return np.linalg.solve(covariance + ridge[:, None, None] * np.eye(dim), moments[..., None])[..., 0]
+    left = products - u * value - (covariance @ guess[:, :, None])[..., 0]
+    return guess + np.linalg.solve(covariance + ridge[:, None, None] * np.eye(dim), left[..., None])[..., 0]

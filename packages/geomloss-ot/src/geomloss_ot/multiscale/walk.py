@@ -14,25 +14,15 @@ from symbolic_matrices.arrays import Array
 from ..costs import Cost
 from ..geometries import Extension, PointGeometry
 from ..problems import Problem, Solution, Stopping
-from ..sinkhorn import Linearize, Means, converge
 from ..updates import plan_ratio
 from .cells import Cells, Cloud
-from .correction import linearize
-from .masks import (
-    SLACK,
-    WORTH_PRUNING,
-    highest_potentials,
-    in_given_order,
-    masked_problem,
-    plain_extensions,
-    pruned_extensions,
-)
+from .converging import Course, solve_between_cells
+from .masks import in_given_order, plain_extensions, pruned_extensions
 
 _PASSING_ITERATIONS = 100  # at most, for temperatures that others follow
 _PASSING_TOLERANCE = 1e-2  # at most, of the marginals of cells that others follow, which bring larger errors
 _LOOSER = 10.0  # than the last tolerance, there
 _ALMOST = 0.8  # of the number of the smallest cells: scales in between would cost as much as the last
-_WORTH_LINEARIZING = 1.5e7  # pairs: below, iterations take less time than computing better steps
 
 
 @dataclass(frozen=True)
@@ -199,48 +189,11 @@ def _next_stage(
         state, done = start.g, stage.solution.n_iter
     stopping = walk.stopping_at(number, epsilon, done)
     is_near = stage is not None and stage.problem.epsilon == epsilon
-    solution = _solve(walk, (left, right), problem, (state, start), (stopping, done, is_near))
+    is_last = stopping.tol == walk.stopping.tol and epsilon == walk.problem.epsilon
+    course = Course(stopping, done, state, start, is_near, is_last)
+    solution = solve_between_cells(problem, (left, right), course, walk.truncation)
     is_new = stage is None or stage.problem.geometry.shape != geometry.shape
     return Stage(number, (left, right), problem, solution, guess, is_new)
-
-
-def _solve(
-    walk: Walk,
-    cells: tuple[Cells, Cells],
-    problem: Problem,
-    start: tuple[Array | None, Solution | None],
-    course: tuple[Stopping, int, bool],
-) -> Solution:
-    """Converge under a mask; again under a new one, where potentials have left what it was made for."""
-    (state, guess), (stopping, done, is_near) = start, course
-    n, m = problem.geometry.shape
-    if guess is None or walk.truncation is None or n * m < WORTH_PRUNING:
-        return converge(problem, state, stopping, done)
-    while True:
-        masked = masked_problem(problem, cells, guess, walk.truncation)
-        means = Means(linearize=_linearize(masked, cells) if is_near else None)
-        solution = converge(masked, state, stopping, done, means)
-        moves = [
-            max(0.0, float((new - old).max()) / problem.epsilon)
-            for old, new in zip(highest_potentials(guess), highest_potentials(solution), strict=True)
-        ]
-        if sum(moves) <= SLACK or solution.n_iter >= stopping.max_iter:
-            return solution
-        guess, state, done = solution, solution.partner, solution.n_iter
-        assert state is not None
-
-
-def _linearize(problem: Problem, cells: tuple[Cells, Cells]) -> Linearize | None:
-    """Better steps, for problems that are close to their solutions and where they pay off.
-
-    Symmetric problems take few iterations.
-    """
-    assert isinstance(problem.geometry, PointGeometry)
-    ranges = problem.geometry.ranges
-    assert ranges is not None
-    if problem.symmetric or ranges.pairs < _WORTH_LINEARIZING:
-        return None
-    return linearize(problem, cells)
 
 
 def _extended(
