@@ -6,17 +6,18 @@ import dataclasses
 import json
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from benchmarking import Row
+from benchmarking import Case, Figure, Point, Row
 
 COLUMNS = {
     "case": 36, "contender": 20, "time or value": 13, "Gpairs/s": 8, "of peak": 7, "error": 6, "first call": 10,
     "memory": 9, "ratio": 6, "target": 6, "": 5,
 }  # fmt: skip
 OURS = "ours"
+Key = TypeVar("Key", bound=Hashable)
 SHARED_BY = 0.5  # a peer gets a column of the summary if it takes part in so many of the cases
 
 # ---------------------------------------------------------------------- the table that a terminal shows
@@ -69,12 +70,35 @@ def write_results(name: str, rows: list[Row], fma_peak: Mapping[str, float], fol
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     tables = [table for table in (summarise_cases(rows), summarise_figures(rows)) if table]
     (folder / f"{name}.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
-    compared = [row for row in rows if row.gigapairs is not None]
+    compared = [row for row in rows if not is_figure(row)]
     plot_cases([row for row in compared if row.point is None], folder / f"{name}.png")
     for curve, members in group_by(compared, lambda row: row.point.curve if row.point else "").items():
         if curve:
             plot_curve(members, folder / f"{name}-{slug(curve)}.png")
     print(f"\nWritten to {folder}.")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file that `write_results` wrote; none if there is no file."""
+    if not path.exists():
+        return []
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return [Row(**{**row, "point": row["point"] and Point(**row["point"])}) for row in rows]
+
+
+def merge_rows(measured: Iterable[Row], written: Iterable[Row], jobs: Sequence[Case | Figure]) -> list[Row]:
+    """The rows of each job, in this order: those measured now, or else those that were written before.
+
+    All the rows of a case come from the same run, as their ratios compare them; rows without a job are gone.
+    """
+    fresh, old = (group_by(rows, lambda row: (row.case, is_figure(row))) for rows in (measured, written))
+    keys = dict.fromkeys((job.name, isinstance(job, Figure)) for job in jobs)
+    return [row for key in keys for row in fresh.get(key, old.get(key, []))]
+
+
+def is_figure(row: Row) -> bool:
+    """Whether a row is a number that stands alone."""
+    return row.gigapairs is None
 
 
 def describe_machine(fma_peak: Mapping[str, float]) -> dict[str, Any]:
@@ -98,7 +122,7 @@ def processor_name() -> str:
 
 def summarise_cases(rows: Sequence[Row]) -> str:
     """A Markdown table: one line per case, one column per peer of most cases, one for the best peer of each."""
-    cases = group_by((row for row in rows if row.gigapairs is not None), lambda row: row.case)
+    cases = group_by((row for row in rows if not is_figure(row)), lambda row: row.case)
     if not cases:
         return ""
     attendance = [row.contender for members in cases.values() for row in members if row.contender != OURS]
@@ -127,7 +151,7 @@ def summary_line(members: Sequence[Row], peers: Sequence[str]) -> list[str]:
 
 def summarise_figures(rows: Sequence[Row]) -> str:
     """A Markdown table of the figures that stand alone, with their limits."""
-    figures = [row for row in rows if row.gigapairs is None]
+    figures = [row for row in rows if is_figure(row)]
     lines = [
         [row.case, short(row.value, f" {row.unit}"), short(row.value * (row.ratio or 0), f" {row.unit}")]
         for row in figures
@@ -148,9 +172,9 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def group_by(rows: Iterable[Row], key: Any) -> dict[str, list[Row]]:
+def group_by(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
     """The rows by their key, in order."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[Key, list[Row]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups

@@ -10,11 +10,11 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from benchmark_report import cells, print_header, print_rows, write_results
+from benchmark_report import cells, merge_rows, print_header, print_rows, read_rows, write_results
 from benchmarking import REPEATS, Case, Figure, Row, measure_case, measure_figure
 from fma_peak import REAL_BITS, measure_fma_peak
 
@@ -40,19 +40,17 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def measure(
-    module: ModuleType, pattern: str, repeats: int, fma_peak: Mapping[str, float]
-) -> Iterator[list[Row]]:
-    """The rows of each case, then of each figure, whose name contains the pattern."""
-    nothing: tuple[()] = ()
-    cases: Iterable[Case] = getattr(module, "cases", lambda: nothing)()
-    for case in cases:
-        if pattern in case.name:
-            yield measure_case(case, fma_peak, repeats)
-    figures: Iterable[Figure] = getattr(module, "figures", lambda: nothing)()
-    for figure in figures:
-        if pattern in figure.name:
-            yield [measure_figure(figure)]
+def find_jobs(module: ModuleType) -> list[Case | Figure]:
+    """The cases, then the figures, of a benchmark file."""
+    jobs: list[Case | Figure] = []
+    for kind in ("cases", "figures"):
+        if hasattr(module, kind):
+            jobs += getattr(module, kind)()
+    return jobs
+
+
+def is_chosen(job: Case | Figure, arguments: argparse.Namespace) -> bool:
+    return arguments.k in job.name and (arguments.slow or not job.slow)
 
 
 def parse_arguments(known: Iterable[str]) -> argparse.Namespace:
@@ -60,6 +58,7 @@ def parse_arguments(known: Iterable[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(known)} (default: all)")
     parser.add_argument("-k", default="", metavar="TEXT", help="only the cases whose name contains this")
+    parser.add_argument("--slow", action="store_true", help="the cases that take minutes too")
     parser.add_argument(
         "--repeats", type=int, default=REPEATS, help="best of so many runs (default: %(default)s)"
     )
@@ -82,24 +81,33 @@ def main() -> None:
         for dtype, peak in fma_peak.items():
             print(f"{dtype}: {peak / 1e9:.0f} billion fused multiply-adds per second at most")
         print_header()
-        measured = {
-            name: measure_file(benchmarks[name], arguments, fma_peak)
-            for name in arguments.names or benchmarks
-        }
-    if not any(measured.values()):
-        raise SystemExit(f"No case has {arguments.k!r} in its name.")
-    for name, rows in measured.items():
-        if rows and not arguments.table:
-            write_results(name, rows, fma_peak, folder_of_results(benchmarks[name], arguments.docs))
+        found = [
+            measure_file(benchmarks[name], arguments, fma_peak) for name in arguments.names or benchmarks
+        ]
+    if not any(found):
+        raise SystemExit(f"No case has {arguments.k!r} in its name, or only slow ones, for --slow.")
 
 
-def measure_file(path: Path, arguments: argparse.Namespace, fma_peak: Mapping[str, float]) -> list[Row]:
-    """The rows of one benchmark file, printed as they come."""
+def measure_file(path: Path, arguments: argparse.Namespace, fma_peak: Mapping[str, float]) -> bool:
+    """Measure the chosen cases of one file, printed as they come, and write them; False if none is chosen.
+
+    What was written before stays, for the cases that are not measured now.
+    """
+    jobs = find_jobs(load(path))
     rows: list[Row] = []
-    for group in measure(load(path), arguments.k, arguments.repeats, fma_peak):
-        print_rows(map(cells, group))
-        rows += group
-    return rows
+    for job in jobs:
+        if is_chosen(job, arguments):
+            group = (
+                measure_case(job, fma_peak, arguments.repeats)
+                if isinstance(job, Case)
+                else [measure_figure(job)]
+            )
+            print_rows(map(cells, group))
+            rows += group
+    if rows and not arguments.table:
+        name, folder = path.stem.removeprefix("bench_"), folder_of_results(path, arguments.docs)
+        write_results(name, merge_rows(rows, read_rows(folder / f"{name}.json"), jobs), fma_peak, folder)
+    return bool(rows)
 
 
 def folder_of_results(benchmark: Path, for_docs: bool) -> Path:
