@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from geomloss_ot import SamplesLoss, solve_sample
+from geomloss_ot import SamplesLoss, solve_sample, solve_sample_batch
 from geomloss_ot.costs import COSTS
 from geomloss_ot.geometries import PointGeometry
 from geomloss_ot.measures import Measure
@@ -291,19 +291,30 @@ def test_refused_losses(options, match):
 
 
 def test_refused_clouds():
-    batch = torch.rand(2, 10, 3)
-    with pytest.raises(ValueError, match="one pair of clouds"):
-        SamplesLoss(backend="multiscale")(batch, batch)
-    with pytest.raises(ValueError, match="one pair of clouds"):
-        solve_sample(batch, batch, blur=0.1, backend="multiscale")
+    x = torch.rand(10, 3)
     with pytest.raises(ValueError, match="metric='cosine'"):
-        solve_sample(batch[0], batch[0], metric="cosine", reg=0.1, backend="multiscale")
+        solve_sample(x, x, metric="cosine", reg=0.1, backend="multiscale")
+    with pytest.raises(ValueError, match="metric='cosine'"):
+        solve_sample_batch([x], [x], metric="cosine", reg=0.1, backend="multiscale")
+    with pytest.raises(ValueError, match="backend='cells'"):
+        solve_sample_batch([x], [x], reg=0.1, backend="cells")
 
 
-@pytest.mark.parametrize(("shape", "expected"), [((5000, 3), True), ((5000, 20), False), ((100, 3), False)])
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((10000, 3), True),
+        ((9999, 3), False),
+        ((5000, 2), True),
+        ((5000, 20), False),
+        ((100, 3), False),
+        ((2, 5000, 2), True),
+        ((100, 1000, 2), False),
+    ],
+)
 def test_automatic_choice(shape, expected):
     x = np.zeros(shape)
-    measure = Measure(np.full(len(x), 1 / len(x)))
+    measure = Measure(np.full(shape[:-1], 1 / shape[-2]))
     geometry = PointGeometry(x, x, COSTS["sqeuclidean"])
     problem = Problem(geometry, measure, measure, (Balanced(), Balanced()), 0.01)
     assert choose_multiscale(problem) is expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,11 +17,12 @@ from .arguments import check_clouds, read_measures, read_penalties, read_stoppin
 from .certificates import Certificate
 from .costs import Cost, find_cost
 from .divergences import Annealing, Divergence, Solved, solve_divergence, warn_if_stopped_early
-from .geometries import Geometry, MatrixGeometry, PointGeometry, RaggedGeometry, pad
+from .geometries import MatrixGeometry, PointGeometry, RaggedGeometry, pad
 from .measures import Measure, check_compatible_masses, check_costs, check_same_kind, middle
+from .pairs import one_problem
 from .problems import Problem, Progress, Solution
 from .results import OTResult
-from .solve import Unbalanced
+from .solve import Unbalanced, read_backend
 
 Sizes = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -77,18 +78,15 @@ class OTBatchResult:
         return OTResult(Divergence(ab, aa, bb), self.padded.centre)
 
     def _one(self, part: Solved, k: int, sizes: tuple[int, int]) -> Solved:
-        problem, solution = part.problem, part.solution
-        source = Measure(problem.source.weights[k, : sizes[0]])
-        target = source if problem.symmetric else Measure(problem.target.weights[k, : sizes[1]])
-        one = replace(
-            problem, geometry=_geometry_of(problem.geometry, k, sizes), source=source, target=target
-        )
+        if part.alone:
+            return part.alone[k]
+        solution = part.solution
         rows, columns = (solution.f, solution.ratio_f), (solution.g, solution.ratio_g)
         (f, ratio_f), (g, ratio_g) = (
             tuple(array[k, :size] for array in side) for side, size in ((rows, sizes[0]), (columns, sizes[1]))
         )
-        value, error = solution.value[k], solution.error[k]
-        return Solved(one, Solution(f, g, ratio_f, ratio_g, value, error, solution.n_iter, solution.status))
+        ends = (solution.value[k], solution.error[k], solution.n_iter, solution.status)
+        return Solved(one_problem(part.problem, (k,), sizes), Solution(f, g, ratio_f, ratio_g, *ends))
 
 
 def solve_sample_batch(
@@ -104,6 +102,7 @@ def solve_sample_batch(
     blur: float | None = None,
     reach: float | tuple[float | None, float | None] | None = None,
     debias: bool = False,
+    backend: str = "online",
     max_iter: int = 1000,
     tol: float | None = None,
     verbose: bool = False,
@@ -122,6 +121,9 @@ def solve_sample_batch(
         Their weights, B arrays (N_k,) and (M_k,). Default: 1/N_k and 1/M_k.
     metric, reg, unbalanced, unbalanced_type, blur, reach, debias, max_iter, tol, verbose, callback
         As for :func:`solve_sample`, the same for all problems.
+    backend
+        ``"online"``: as above; ``"multiscale"``: one problem after the other, as :func:`solve_sample` does with this
+        back end, for clouds of thousands of points.
 
     Returns
     -------
@@ -146,6 +148,7 @@ def solve_sample_batch(
     """
     pairs = _read_pairs((X_a, X_b), (a, b))
     cost = find_cost(metric, "metric")
+    method = read_backend(backend, cost, f"metric={metric!r}")
     epsilon = read_temperature(reg, blur, cost)
     sides = read_penalties(unbalanced, reach, unbalanced_type, cost)
     bounds = sides[0].ratio_bounds, sides[1].ratio_bounds
@@ -164,7 +167,7 @@ def solve_sample_batch(
     )
     stopping = read_stopping(x, tol, max_iter, callback, verbose=verbose)
     problem = Problem(geometry, source, target, sides, epsilon)
-    divergence = solve_divergence(problem, (aa, bb) if debias else None, Annealing(), stopping)
+    divergence = method(problem, (aa, bb) if debias else None, stopping=stopping)
     warn_if_stopped_early(divergence, stopping, stacklevel=2)
     return OTBatchResult(OTResult(divergence, centre), sizes)
 
@@ -251,18 +254,6 @@ def _pad_weights(
         Measure(pad(xp.concatenate([pair[side].weights for pair in pairs]), masks[side])) for side in (0, 1)
     )
     return source, target
-
-
-def _geometry_of(geometry: Geometry, k: int, sizes: tuple[int, int]) -> Geometry:
-    """The cost of one problem of a batch."""
-    if isinstance(geometry, MatrixGeometry):
-        return MatrixGeometry(geometry.costs[k, : sizes[0], : sizes[1]], geometry.annealing_power)
-    assert isinstance(geometry, RaggedGeometry)
-    flat = geometry.flat
-    starts = [int(mask[:k].sum()) for mask in (geometry.row_mask, geometry.column_mask)]
-    x = flat.x[starts[0] : starts[0] + sizes[0]]
-    y = x if flat.x is flat.y else flat.y[starts[1] : starts[1] + sizes[1]]
-    return PointGeometry(x, y, flat.cost)
 
 
 def _geometry(x: Array, y: Array, cost: Cost, masks: tuple[np.ndarray, np.ndarray]) -> RaggedGeometry:

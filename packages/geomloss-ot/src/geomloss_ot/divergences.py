@@ -12,6 +12,7 @@ from symbolic_matrices.arrays import Array, library_of
 from .annealing import epsilon_schedule
 from .descent import sinkhorn, sinkhorn_in_float64
 from .geometries import Geometry
+from .pairs import join_sides, join_solutions, join_values
 from .problems import Problem, Solution, Stopping
 
 _START = 0.25  # first temperature, as a distance, in diameters: larger ones tell next to nothing
@@ -25,10 +26,13 @@ class Solved:
 
     problem: Problem
     solution: Solution
+    alone: tuple[Solved, ...] = ()  # the problems of a batch, where each one was solved by itself
 
     @cached_property
     def value(self) -> Array:
         """Optimal value, in float64."""
+        if self.alone:
+            return join_values(self.problem, [one.value for one in self.alone])
         if library_of(self.solution.f).name != "torch":
             return self.solution.value
         # PyTorch is optional: this file is only imported for its tensors.
@@ -39,11 +43,18 @@ class Solved:
     @cached_property
     def potentials(self) -> tuple[Array, Array]:
         """Optimal potentials (f, g)."""
+        if self.alone:
+            return join_sides(self.problem, [one.potentials for one in self.alone])
         if library_of(self.solution.f).name != "torch":
             return self.solution.f, self.solution.g
         from .differentiation import attach_potentials
 
         return attach_potentials(self.problem, self.solution)
+
+
+def gather(problem: Problem, alone: tuple[Solved, ...]) -> Solved:
+    """A batch, from its problems and their solutions."""
+    return Solved(problem, join_solutions(problem, [one.solution for one in alone]), alone)
 
 
 @dataclass(frozen=True)

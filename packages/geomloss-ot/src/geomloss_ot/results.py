@@ -11,6 +11,7 @@ from symbolic_matrices.arrays import Array, library_of
 
 from .certificates import Certificate, certify
 from .divergences import Divergence
+from .pairs import worst_status
 from .plans import PlanOperator, sparse_plan
 from .problems import Problem, row_marginal
 
@@ -179,8 +180,7 @@ class OTResult:
         - ``"rounding"``: they reached the precision of the dtype, which is above ``tol``;
         - ``"max_iter"``: neither.
         """
-        statuses = {part.solution.status for part in self.divergence.parts}
-        return next(status for status in ("max_iter", "rounding", "converged") if status in statuses)
+        return worst_status([part.solution for part in self.divergence.parts])
 
     @property
     def citation(self) -> str:

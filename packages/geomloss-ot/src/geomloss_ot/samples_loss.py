@@ -86,7 +86,8 @@ class SamplesLoss(torch.nn.Module):
     backend
         ``"online"``: lazy reductions over all pairs; ``"tensorized"``: dense (B, N, M) costs, for small problems;
         ``"multiscale"``: cells as long as they resolve the blur, for large clouds, with values that are right to 0.1 %
-        of the divergence; ``"auto"``: multiscale for p=2, large clouds and dimension at most 3, online for others.
+        of the divergence, one pair of a batch after the other; ``"auto"``: multiscale for p=2, large clouds (at least
+        2.5e7 pairs of points, 1e8 in dimension 3, in each pair of a batch) and dimension at most 3, online for others.
     tol
         Relative L1 error of the marginals at which iterations stop. The error on the value is of the order of its
         square. Not in GeomLoss.
@@ -189,8 +190,9 @@ class SamplesLoss(torch.nn.Module):
         a, b
             Weights (N,), (N, 1), (B, N) or (B, N, 1). Default: 1 / N and 1 / M.
         l_x, l_y
-            Cluster of each point, a whole number: (N,) and (M,). They may speed a computation up, never change its
-            result; only the back ends ``"multiscale"``, whose cells they cut, and ``"auto"`` take them.
+            Cluster of each point, a whole number: (N,) and (M,), or (B, N) and (B, M). They may speed a computation
+            up, never change its result; only the back ends ``"multiscale"``, whose cells they cut, and ``"auto"`` take
+            them.
 
         Returns
         -------
@@ -208,11 +210,6 @@ class SamplesLoss(torch.nn.Module):
             raise ValueError(
                 f"backend={self.backend!r} has no use for the cluster labels l_x and l_y: give (a, x, b, y), "
                 "or choose backend='auto'."
-            )
-        if self.backend == "multiscale" and call.x.ndim > 2:
-            raise ValueError(
-                f"backend='multiscale' takes one pair of clouds (N, D) and (M, D), and x has shape "
-                f"{tuple(call.x.shape)}: loop over the batch, or choose backend='auto'."
             )
         if self.loss in KERNELS:
             value, pair = self._kernel_loss(call)

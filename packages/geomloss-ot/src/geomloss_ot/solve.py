@@ -20,7 +20,7 @@ from .arguments import (
     read_stopping,
     read_temperature,
 )
-from .costs import find_cost
+from .costs import Cost, find_cost
 from .divergences import Annealing, Divergence, solve_divergence, warn_if_stopped_early
 from .fixed_mass import solve_given_mass
 from .geometries import Geometry, MatrixGeometry
@@ -99,7 +99,8 @@ def solve_sample(
     backend
         ``"online"``: all pairs at all iterations; ``"multiscale"``, for large clouds in low dimension and the costs
         "sqeuclidean", "euclidean" and "cityblock": cells first, then points, without the pairs that hold at most
-        ``tol / 4`` of the mass of a row or a column. The result is the same, up to ``tol``.
+        ``tol / 4`` of the mass of a row or a column; batches are solved one problem after the other. The result is the
+        same, up to ``tol``.
     max_iter
         Largest number of iterations, annealing included.
     tol
@@ -150,16 +151,15 @@ def solve_sample(
     centre = middle(X_a, X_b) if cost.translation_invariant else None
     geometries = point_geometries(X_a, X_b, cost, centre, lazy=lazy, debias=debias)
     problem = Problem(geometries[0], source, target, sides, epsilon)
-    check_choice("backend", backend, ("online", "multiscale"))
+    by_cells = read_backend(backend, cost, f"metric={metric!r}")
     method = _method(problem, mass, geometries[1:])
     if backend == "multiscale":
-        if not lazy or X_a.ndim > 2 or not cost.translation_invariant or mass is not None:
+        if not lazy or mass is not None:
             raise ValueError(
-                f"backend='multiscale' serves one pair of clouds, lazy=True, mass=None and the costs sqeuclidean, "
-                f"euclidean and cityblock, but X_a has shape {tuple(X_a.shape)}, lazy={lazy}, mass={mass!r} and "
-                f"metric={metric!r}: choose 'online'."
+                f"backend='multiscale' serves lazy=True and mass=None, but lazy={lazy} and mass={mass!r}: choose "
+                "'online'."
             )
-        method = partial(solve_multiscale, settings=Multiscale(width=0.0))
+        method = by_cells
     divergence = _solve(
         problem, geometries[1:], read_stopping(X_a, tol, max_iter, callback, verbose=verbose), method
     )
@@ -306,6 +306,19 @@ def solve_grid(
     stopping = read_stopping(a, tol, max_iter, callback, verbose=verbose)
     divergence = _solve(problem, geometries[1:], stopping, _method(problem, mass, geometries[1:]))
     return OTResult(divergence, grids=(size_a, size_b))
+
+
+def read_backend(backend: str, cost: Cost, given: str) -> Callable[..., Divergence]:
+    """How to solve problems between points, by name: a function as those of ``_method``."""
+    check_choice("backend", backend, ("online", "multiscale"))
+    if backend == "online":
+        return partial(solve_divergence, annealing=Annealing())
+    if not cost.translation_invariant:
+        raise ValueError(
+            f"backend='multiscale' serves the costs sqeuclidean, euclidean and cityblock, but {given}: choose "
+            "'online'."
+        )
+    return partial(solve_multiscale, settings=Multiscale(width=0.0))
 
 
 def _solve(

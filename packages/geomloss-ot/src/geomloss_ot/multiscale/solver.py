@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from symbolic_matrices.arrays import Array, library_of
 
-from ..divergences import Divergence, Solved, symmetric_problems
+from ..divergences import Divergence, Solved, gather, symmetric_problems
 from ..geometries import Geometry, PointGeometry
 from ..measures import Measure
+from ..pairs import problems_of
 from ..problems import Problem, Stopping
 from ..sinkhorn import to_tensors
 from .cells import Cloud
@@ -24,8 +25,7 @@ _COARSE = 2.0  # edge of the cells while temperatures decrease, in units of the 
 _CELL = 0.5  # edge of the last cells
 _SAMPLE = 512  # cells whose displacements are compared between two scales
 _LEAST = 1e-4  # displacements that do not matter, in units of the blur
-_MANY_PAIRS = 2.5e7  # where the single-scale solver takes as long
-_LOW_DIMENSION = 3
+_MANY_PAIRS = {1: 2.5e7, 2: 2.5e7, 3: 1e8}  # per dimension: where the single-scale solver takes as long
 # Once cells are halved, a fraction of the error is left: for gradients, between 1/4 and 1/20 was measured.
 _DECREASE_OF_GRADIENTS = 8.0
 _DECREASE = 8.0  # of the error on the value: at least that much
@@ -51,12 +51,15 @@ class Multiscale:
 
 
 def choose_multiscale(problem: Problem) -> bool:
-    """Whether cells are worth their while: one pair of large clouds in low dimension, as measured on two cores."""
-    n, m = problem.geometry.shape[-2:]
-    is_single = len(problem.geometry.shape) == 2
-    if not is_single or n * m < _MANY_PAIRS or not isinstance(problem.geometry, PointGeometry):
+    """Whether cells are worth their while: for large clouds in low dimension, as measured on two cores.
+
+    Of batches, each pair counts by itself, as cells take them one after the other.
+    """
+    geometry = problem.geometry
+    if not isinstance(geometry, PointGeometry) or not geometry.cost.bilinear:
         return False
-    return problem.geometry.cost.bilinear and problem.geometry.x.shape[-1] <= _LOW_DIMENSION
+    n, m = geometry.shape[-2:]
+    return n * m >= _MANY_PAIRS.get(geometry.x.shape[-1], math.inf)
 
 
 def solve_multiscale(
@@ -65,10 +68,33 @@ def solve_multiscale(
     settings: Multiscale,
     stopping: Stopping,
 ) -> Divergence:
-    """Solve a problem between points, and the two symmetric ones if their geometries are given."""
+    """Solve a problem between points, or a batch, and the symmetric ones if their geometries are given."""
+    problems = [problem, *(symmetric_problems(problem, self_geometries) if self_geometries else ())]
+    if len(problem.geometry.shape) == 2:
+        return Divergence(*_solve_together(problems, settings, stopping))
+    found = [
+        _solve_together(list(some), replace(settings, labels=labels), stopping)
+        for some, labels in zip(
+            zip(*map(problems_of, problems), strict=True), _labels_of(settings, problem), strict=True
+        )
+    ]
+    return Divergence(*map(gather, problems, zip(*found, strict=True)))
+
+
+def _labels_of(settings: Multiscale, problem: Problem) -> list[tuple[np.ndarray, np.ndarray] | None]:
+    """The labels of each problem of a batch."""
+    batch = problem.geometry.shape[:-2]
+    if settings.labels is None:
+        return [None] * math.prod(batch)
+    left, right = settings.labels
+    return [(left[index], right[index]) for index in np.ndindex(*batch)]
+
+
+def _solve_together(problems: list[Problem], settings: Multiscale, stopping: Stopping) -> list[Solved]:
+    """Solve a problem between two clouds, and the two symmetric ones if they are given."""
+    problem = problems[0]
     geometry = problem.geometry
     assert isinstance(geometry, PointGeometry)
-    problems = [problem, *(symmetric_problems(problem, self_geometries) if self_geometries else ())]
     has_kink = not geometry.cost.bilinear and settings.width is None
     last = 0 if settings.width == 0 or has_kink else _FINER
     walks, convert = _walks(problems, settings, stopping, last)
@@ -80,12 +106,11 @@ def solve_multiscale(
         stages.ab.number <= last and _is_accurate((before, stages), settings)
     ):
         before, stages = stages, refine(walks, stages)
-    parts: list[Any] = [
+    return [
         Solved(one, convert(extend(walk, stage)))
         for one, walk, stage in zip(problems, walks, stages, strict=False)
         if walk is not None and stage is not None
     ]
-    return Divergence(*parts)
 
 
 def _is_accurate(pair: tuple[Stages, Stages], settings: Multiscale) -> bool:
