@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from geomloss_ot import SamplesLoss, samples_loss, solve_sample, solve_sample_batch
-from geomloss_ot.multiscale import masks, walk
+from geomloss_ot.multiscale import converging, masks
 
 EXACT = {"rtol": 1e-6, "atol": 1e-10}
 
@@ -15,7 +15,7 @@ EXACT = {"rtol": 1e-6, "atol": 1e-10}
 @pytest.fixture(autouse=True)
 def always_pruned(monkeypatch):
     """Masks for small clouds too."""
-    for module in (walk, masks):
+    for module in (converging, masks):
         monkeypatch.setattr(module, "WORTH_PRUNING", 0)
 
 
