@@ -98,12 +98,24 @@ def test_ragged_softmins_of_any_sizes(sizes):
 
 def test_which_problems_are_served():
     x = make_points(60, 3, dtype="float32")
-    assert is_absorbed(PointGeometry(x, x, HALVED), EPSILON)
-    # Scalar products lose the digits of small distances.
-    assert not is_absorbed(PointGeometry(x, x, HALVED), 1e-4)
-    assert is_absorbed(PointGeometry(x.astype("float64"), x.astype("float64"), HALVED), 1e-6)
-    assert not is_absorbed(PointGeometry(x, x, EUCLIDEAN), EPSILON)
-    assert not is_absorbed(PointGeometry(torch.from_numpy(x), torch.from_numpy(x), HALVED), EPSILON)
+    assert is_absorbed(PointGeometry(x, x, HALVED))
+    assert not is_absorbed(PointGeometry(x, x, EUCLIDEAN))
+    assert not is_absorbed(PointGeometry(torch.from_numpy(x), torch.from_numpy(x), HALVED))
+
+
+@pytest.mark.parametrize(("epsilon", "product"), [(1e-2, True), (1e-4, False)])
+def test_small_distances_keep_their_digits(epsilon, product):
+    """Scalar products would lose them."""
+    x, y = (make_points(200, 3, seed=seed, dtype="float32") for seed in (0, 1))
+    geometry = PointGeometry(x, y, HALVED)
+    assert absorbed._keeps_digits(geometry, epsilon) == product
+    wide = Softmins(PointGeometry(x.astype("float64"), y.astype("float64"), HALVED), epsilon)
+    found = softmins(geometry, epsilon, symmetric=False)
+    for seed in (2, 3):
+        columns = make_points(200, seed=seed)
+        for side in ("over_columns", "over_rows"):
+            ours = getattr(found, side)(columns.astype("float32"))
+            np.testing.assert_allclose(ours, getattr(wide, side)(columns), atol=3e-3 * epsilon, rtol=3e-7)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
@@ -114,7 +126,7 @@ def test_results_are_those_of_reductions(dtype, tolerance, reach, monkeypatch):
     options = {"blur": 0.1, "reach": reach, "debias": True, "tol": 1e-3 if dtype == "float32" else 1e-10}
     found = solve_sample_batch([x.astype(dtype) for x in xs], [y.astype(dtype) for y in ys], **options)
     one = solve_sample(xs[0], ys[0].astype(dtype), **options)
-    monkeypatch.setattr(absorbed, "_LOST", 0.0)
+    monkeypatch.setattr(absorbed, "is_absorbed", lambda geometry: False)
     plain = solve_sample_batch([x.astype(dtype) for x in xs], [y.astype(dtype) for y in ys], **options)
     np.testing.assert_allclose(found.value, plain.value, rtol=10 * tolerance)
     np.testing.assert_allclose(one.value, plain.value[0], rtol=10 * tolerance)
@@ -126,7 +138,7 @@ def test_gradients_are_those_of_reductions(monkeypatch):
     y = torch.from_numpy(make_points(60, 3, seed=1)).requires_grad_()
     loss = SamplesLoss(blur=0.1, tol=1e-10)
     found = torch.autograd.grad(loss(x, y), (x, y))
-    monkeypatch.setattr(absorbed, "_LOST", 0.0)
+    monkeypatch.setattr(absorbed, "is_absorbed", lambda geometry: False)
     plain = torch.autograd.grad(loss(x, y), (x, y))
     for own, other in zip(found, plain, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-10)

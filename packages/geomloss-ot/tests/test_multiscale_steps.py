@@ -76,7 +76,7 @@ def plan_of(problem: Problem, cells: tuple[Cells, Cells], most: int = 12) -> tup
     solution = sinkhorn(problem, (problem.epsilon,), Stopping(1e-6, 500))
     counts = [len(side.starts) for side in blocks]
     pairs = np.repeat(np.arange(counts[0]), counts[1]), np.tile(np.arange(counts[1]), counts[0])
-    plan = estimate_plan(problem, (solution.f, solution.g), blocks, pairs)
+    plan = estimate_plan(problem, (solution.f, solution.g), blocks, pairs, 80.0)
     density = problem.geometry.density(problem.epsilon, solution.f, solution.g)
     return plan, problem.source.weights[:, None] * density * problem.target.weights
 
@@ -113,7 +113,9 @@ def test_newtons_steps_know_the_mass_between_cells(monkeypatch):
         blocks = side.blocks.starts
         numbers = np.searchsorted(side.level.starts_of(scale), blocks, side="right")
         starts.append(blocks[np.unique(numbers, return_index=True)[1]])
-    np.testing.assert_allclose(found[0].mass.toarray(), between(mass, (starts[0], starts[1])), rtol=1e-9)
+    np.testing.assert_allclose(
+        found[0].mass.toarray(), between(mass, (starts[0], starts[1])), rtol=1e-9, atol=1e-30
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -190,6 +192,44 @@ def test_few_pairs_and_newtons_steps_change_nothing_that_matters(monkeypatch, dt
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)
     for ours, theirs in zip(found[1][1:], found[0][1:], strict=True):
         assert float((ours - theirs).norm()) < 1e-2 * float(theirs.norm())
+
+
+@pytest.mark.parametrize("missing", [0.7, 0.97])
+def test_wrong_masses_cost_time_only(monkeypatch, missing):
+    """Where random pairs of blocks are believed to hold no mass, down to plans that cannot exist."""
+    rng = np.random.default_rng(0)
+    x, y = torch.tensor(rng.random((2000, 2))), torch.tensor(0.5 * rng.random((1800, 2)))
+    loss = SamplesLoss(blur=0.03, backend="multiscale")
+    expected = loss(x, y).item()
+    for module in (converging, masks):
+        monkeypatch.setattr(module, "WORTH_PRUNING", 0)
+    original = masks.estimate_plan
+
+    def estimate(*arguments):
+        plan = original(*arguments)
+        plan.masses = plan.masses * (rng.random(len(plan.masses)) > missing)
+        return plan
+
+    monkeypatch.setattr(masks, "estimate_plan", estimate)
+    assert loss(x, y).item() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("spell", [1, 3])
+def test_pairs_that_bear_no_plan_are_given_up(monkeypatch, spell):
+    """Where errors do not shrink, in one iteration, and where a few are not enough."""
+    rng = np.random.default_rng(0)
+    x, y = torch.tensor(rng.random((2000, 2))), torch.tensor(0.5 * rng.random((1800, 2)))
+    loss = SamplesLoss(blur=0.03, backend="multiscale")
+    expected, found = loss(x, y).item(), []
+    for module in (converging, masks):
+        monkeypatch.setattr(module, "WORTH_PRUNING", 0)
+    monkeypatch.setattr(converging, "_SPELL", spell)
+    few = converging._solve_between_few
+    monkeypatch.setattr(
+        converging, "_solve_between_few", lambda *given: found.append(few(*given)) or found[-1]
+    )
+    assert loss(x, y).item() == pytest.approx(expected, rel=1e-3)
+    assert any(solution is None for solution in found) == (spell == 1)
 
 
 # ---------------------------------------------------------------------- invariances and hard cases

@@ -2,7 +2,8 @@
 
 Potentials move little from one update to the next: relative to the last softmin of each row, exponentials neither
 overflow nor vanish, and no largest one has to be looked for. What is left per pair is a scalar product and a power of
-two: a sum takes three fifths of the time of a log-sum-exp.
+two: a sum takes three fifths of the time of a log-sum-exp. Where scalar products would lose the digits of small
+distances, differences take their place: three quarters of the time.
 """
 
 from __future__ import annotations
@@ -45,11 +46,17 @@ class _Side:
         self._geometry, self._epsilon = geometry, epsilon
         factor = geometry.cost.coefficient / epsilon * _BITS
         x, y = geometry.x, geometry.y
-        self._rows, self._columns = (-factor * (points * points).sum(-1) for points in (x, y))
-        product = LazyTensor((2 * factor * x)[..., :, None, :]) | LazyTensor(y[..., None, :, :])
+        self._rows: np.ndarray | float = 0.0
+        self._columns: np.ndarray | float = 0.0
+        if _keeps_digits(geometry, epsilon):
+            self._rows, self._columns = (-factor * (points * points).sum(-1) for points in (x, y))
+            formula = LazyTensor((2 * factor * x)[..., :, None, :]) | LazyTensor(y[..., None, :, :])
+        else:
+            x, y = (math.sqrt(factor) * points for points in (x, y))
+            formula = -LazyTensor(x[..., :, None, :]).sqdist(LazyTensor(y[..., None, :, :]))
         if geometry.ranges is not None:
-            product.ranges = geometry.ranges
-        self._product = product
+            formula.ranges = geometry.ranges
+        self._formula = formula
         self._last: np.ndarray | None = None  # (..., N)
 
     def softmin(self, exponents: np.ndarray) -> np.ndarray:
@@ -65,7 +72,7 @@ class _Side:
         rows = self._rows + (_BITS / self._epsilon) * last
         columns = self._columns + _BITS * exponents
         offsets = LazyTensor(rows[..., :, None, None]) + LazyTensor(columns[..., None, :, None])
-        sums = (self._product + offsets).exp2().sum(axis=_J)[..., 0]
+        sums = (self._formula + offsets).exp2().sum(axis=_J)[..., 0]
         if not (sums.min() >= _LEAST and sums.max() <= _LARGEST):
             return None
         return last - self._epsilon * np.log(sums)
@@ -94,15 +101,20 @@ def softmins(geometry: Geometry, epsilon: float, *, symmetric: bool) -> Softmins
     if is_stabilized(geometry):
         assert isinstance(geometry, PointGeometry)
         return StabilizedSoftmins(geometry, epsilon, symmetric=symmetric)
-    if is_absorbed(geometry, epsilon):
+    if is_absorbed(geometry):
         assert isinstance(geometry, PointGeometry)
         return AbsorbedSoftmins(geometry, epsilon)
     return Softmins(geometry, epsilon)
 
 
-def is_absorbed(geometry: Geometry, epsilon: float) -> bool:
-    """Whether the softmins of a geometry come from sums: for squared distances, where these keep enough digits."""
+def is_absorbed(geometry: Geometry) -> bool:
+    """Whether the softmins of a geometry come from sums: for squared distances between points in memory."""
     if not isinstance(geometry, PointGeometry) or not isinstance(geometry.x, np.ndarray):
         return False
+    return geometry.cost.bilinear
+
+
+def _keeps_digits(geometry: PointGeometry, epsilon: float) -> bool:
+    """Whether scalar products are as good as differences."""
     digits = float(np.finfo(geometry.x.dtype).eps)
-    return geometry.cost.bilinear and digits * geometry.cost_bound <= _LOST * epsilon
+    return digits * geometry.cost_bound <= _LOST * epsilon

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from symbolic_matrices.arrays import Array, library_of
 
-from ..problems import Problem, Solution, Stopping
+from ..problems import Problem, Progress, Solution, Stopping
 from ..sinkhorn import Means, converge
 from .cells import Cells
 from .correction import linearize
@@ -26,6 +26,7 @@ from .masses import BlockPlan
 
 _FIRST = 4  # iterations before masses are estimated, where potentials come from another temperature
 _PATIENCE = 1  # iterations before Newton's steps
+_SPELL = 100  # iterations between few pairs, at most
 _LOST = 0.125  # of the tolerance: the mass that iterations between few pairs may do without
 
 
@@ -58,23 +59,39 @@ def solve_between_cells(
             masked = masked_problem(problem, cells, course.guess, truncation)
             course = course.after(converge(masked, course.state, few, course.done))
         solution = _solve_between_few(problem, cells, course, truncation)
-        if not course.is_last:
+        if solution is None:
+            course = replace(course, done=min(course.done + _SPELL, stopping.max_iter))
+        elif not course.is_last and solution.status != "max_iter":
             return solution
-        course = course.after(solution)
+        else:
+            course = course.after(solution)
     return _solve_under_proof(problem, cells, course, truncation)
 
 
 def _solve_between_few(
     problem: Problem, cells: tuple[Cells, Cells], course: Course, truncation: float
-) -> Solution:
-    """Converge between the pairs of blocks that hold the mass."""
+) -> Solution | None:
+    """Converge between the pairs of blocks that hold the mass; None where errors have grown.
+
+    No plan between few pairs may have the marginals that are asked for.
+    """
     assert course.guess is not None
     plan = plan_between_blocks(problem, cells, course.guess, truncation)
     heaviest = _Heaviest(problem, cells, plan, _LOST * course.stopping.tol)
-    problem = heaviest.first(course.guess)
     steps = linearize(problem, cells, plan.matrix) if course.is_near else None
     means = Means(linearize=steps, patience=_PATIENCE, restrict=heaviest)
-    return converge(problem, course.state, course.stopping, course.done, means)
+    errors: list[float] = []
+
+    def report(progress: Progress) -> None:
+        errors.append(progress.marginal_error)
+        if course.stopping.callback is not None:
+            course.stopping.callback(progress)
+
+    most = min(course.stopping.max_iter, course.done + _SPELL)
+    spell = replace(course.stopping, max_iter=most, callback=report)
+    solution = converge(heaviest.first(course.guess), course.state, spell, course.done, means)
+    has_failed = solution.status == "max_iter" and not errors[-1] < errors[0]
+    return None if has_failed else solution
 
 
 @dataclass(frozen=True)

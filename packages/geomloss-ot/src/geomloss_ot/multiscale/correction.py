@@ -89,6 +89,8 @@ def _corrector(plan: CellPlan, problem: Problem, starts: np.ndarray) -> Callable
     def correct(residual: Array) -> Array:
         fine = library.to_numpy(residual)
         more = plan.correct(np.add.reduceat(masses * fine, starts) / pooled)
+        if not np.isfinite(more).all():
+            return residual  # masses that are far from any plan's
         more *= longest / max(float(abs(more).max()), longest)
         found = fine + np.repeat(more, sizes).astype(fine.dtype)
         return library.convert(found, library.dtype_name(residual), library.device(residual))

@@ -46,8 +46,9 @@ def plan_between_blocks(
     problem: Problem, cells: tuple[Cells, Cells], guess: Solution, truncation: float
 ) -> BlockPlan:
     """The mass that the plan of a guess moves from block to block, about, also where there is hardly any."""
-    pairs = _dense_pairs(problem, cells, highest_potentials(guess), truncation + _TAIL)
-    return estimate_plan(problem, (guess.f, guess.g), (cells[0].blocks, cells[1].blocks), pairs)
+    blocks, far = (cells[0].blocks, cells[1].blocks), truncation + _TAIL
+    pairs = _dense_pairs(problem, cells, highest_potentials(guess), far)
+    return estimate_plan(problem, (guess.f, guess.g), blocks, pairs, far)
 
 
 def _dense_pairs(

@@ -16,6 +16,7 @@ from ..problems import Problem
 from .blocks import Blocks, Pairs
 
 _ROWS = 16  # of each block that are asked, some of them twice in smaller blocks
+_MOST = 60.0  # units of epsilon by which potentials may rise: farther, exponentials overflow
 _PARTS = 1 << 18  # pairs of one reduction
 
 _MARGIN = 8.0  # what potentials may gain, in units of epsilon, before pairs that are left out matter
@@ -46,7 +47,7 @@ class BlockPlan:
         None where those that were chosen before still do. Pairs that were chosen once stay.
         """
         rises = self._rises(potentials)
-        risen = self.masses * np.exp(rises[0][self.pairs[0]] + rises[1][self.pairs[1]])
+        risen = self.masses * np.exp(np.minimum(rises[0][self.pairs[0]] + rises[1][self.pairs[1]], _MOST))
         if self.kept is not None and risen[~self.kept].sum() <= lost * self.masses.sum():
             return None
         keep = np.zeros(len(risen), bool) if self.kept is None else self.kept
@@ -69,9 +70,16 @@ class BlockPlan:
 
 
 def estimate_plan(
-    problem: Problem, potentials: tuple[Array, Array], sides: tuple[Blocks, Blocks], pairs: Pairs
+    problem: Problem,
+    potentials: tuple[Array, Array],
+    sides: tuple[Blocks, Blocks],
+    pairs: Pairs,
+    truncation: float,
 ) -> BlockPlan:
-    """The mass that the plan of two potentials moves between some pairs of blocks, from a few rows of each block."""
+    """The mass that the plan of two potentials moves between some pairs of blocks, from a few rows of each block.
+
+    The rows that are not asked may have a density of exp(-truncation).
+    """
     rows, columns = sides
     order = np.argsort(pairs[0], kind="stable")
     i, j = (numbers[order] for numbers in pairs)
@@ -79,8 +87,11 @@ def estimate_plan(
     parts = (slice(start, start + _PARTS) for start in range(0, len(i), _PARTS))
     shares = [_mean_shares(problem, potentials, asked[i[part]], columns.ranges[j[part]]) for part in parts]
     library = library_of(problem.source.weights)
-    weights = library.to_numpy(problem.source.weights).astype(np.float64)
-    masses = np.add.reduceat(weights, rows.starts)[i] * np.concatenate(shares)
+    row_masses, column_masses = (
+        np.add.reduceat(library.to_numpy(measure.weights).astype(np.float64), side.starts)[numbers]
+        for measure, side, numbers in ((problem.source, rows, i), (problem.target, columns, j))
+    )
+    masses = row_masses * np.maximum(np.concatenate(shares), math.exp(-truncation) * column_masses)
     f, g = (library.to_numpy(potential) for potential in potentials)
     return BlockPlan(sides, (i, j), masses, problem.epsilon, (f, g))
 
