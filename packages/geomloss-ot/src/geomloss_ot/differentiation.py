@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,6 +22,36 @@ class Solved:
 
     problem: Problem
     solution: Solution
+
+    @cached_property
+    def close(self) -> _View:
+        """The same problem, as second derivatives see it."""
+        if self.solution.look_closely is None:
+            return _View(self, ())
+        found = self.solution.look_closely()
+        return _View(
+            Solved(found.problem, found.solution), found.orders[: 1 if self.problem.symmetric else 2]
+        )
+
+
+class _View(NamedTuple):
+    """A problem between points in orders of their own, one per side that differs; none: as they were given."""
+
+    solved: Solved
+    orders: tuple[Tensor, ...]
+
+    def take(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Tensors of one side after the other, in these orders."""
+        if not self.orders:
+            return tensors
+        return tuple(tensor[self.orders[k % len(self.orders)]] for k, tensor in enumerate(tensors))
+
+    def give_back(self, gradients: list[Tensor | None]) -> list[Tensor | None]:
+        """Gradients of one side after the other, as their points were given."""
+        if not self.orders:
+            return gradients
+        ranks = [order.argsort() for order in self.orders]
+        return [None if g is None else g[ranks[k % len(ranks)]] for k, g in enumerate(gradients)]
 
 
 def attach_value(problem: Problem, solution: Solution) -> Tensor:
@@ -83,7 +114,9 @@ class _Value(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
-            gradients = _differentiable_gradient(ctx.solved, ctx.saved_tensors, wanted, gradient)
+            close = ctx.solved.close
+            tensors = close.take(ctx.saved_tensors)
+            gradients = close.give_back(_differentiable_gradient(close.solved, tensors, wanted, gradient))
         else:
             gradients = _envelope_gradient(ctx.solved, ctx.saved_tensors, wanted, gradient)
         return (None, *gradients)
@@ -106,7 +139,10 @@ class _Potentials(torch.autograd.Function):
                 "differentiate values at most twice, plans and potentials once, and drop create_graph=True."
             )
         wanted = ctx.needs_input_grad[1:]
-        return (None, *_implicit_gradient(ctx.solved, ctx.saved_tensors, wanted, (grad_f, grad_g)))
+        close = ctx.solved.close
+        tensors, slopes = close.take(ctx.saved_tensors), close.take((grad_f, grad_g))
+        gradients = _implicit_gradient(close.solved, tensors, wanted, (slopes[0], slopes[1]))
+        return (None, *close.give_back(gradients))
 
 
 def _envelope_gradient(

@@ -119,6 +119,20 @@ class Solution:
     slopes: tuple[Array, Array] | None = (
         None  # (..., N, D), (..., M, D): derivatives of their softmins, if asked for
     )
+    look_closely: Callable[[], CloseUp] | None = (
+        None  # for second derivatives, where cells gave the potentials
+    )
+
+
+class CloseUp(NamedTuple):
+    """A problem between the same points, in other orders and without pairs that hold next to no mass, and its solution.
+
+    The points of each side are those that were given, at the numbers in ``orders``.
+    """
+
+    problem: Problem
+    solution: Solution
+    orders: tuple[Array, Array]  # (N,), (M,)
 
 
 def row_marginal(problem: Problem, f: Array, g: Array) -> Array:

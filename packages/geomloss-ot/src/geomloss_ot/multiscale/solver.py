@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -14,11 +13,12 @@ from ..divergences import Divergence, Solved, gather, symmetric_problems
 from ..geometries import Geometry, PointGeometry
 from ..measures import Measure
 from ..pairs import problems_of
-from ..problems import Problem, Stopping
+from ..problems import Problem, Solution, Stopping
 from ..sinkhorn import to_tensors
 from .cells import Cloud
+from .close_ups import Convert, look_closely
 from .hierarchy import build_hierarchy
-from .walk import Stages, Walk, Walks, displacements, extend, first_stages, is_finest, refine
+from .walk import Stage, Stages, Walk, Walks, displacements, extend, first_stages, is_finest, refine
 
 _FINER = 10  # scales below the cells that are asked for: there, cells are as good as points
 _COARSE = 2.0  # edge of the cells while temperatures decrease, in units of the blur
@@ -107,10 +107,23 @@ def _solve_together(problems: list[Problem], settings: Multiscale, stopping: Sto
     ):
         before, stages = stages, refine(walks, stages)
     return [
-        Solved(one, convert(extend(walk, stage)))
+        Solved(one, _at_points(one, walk, stage, convert))
         for one, walk, stage in zip(problems, walks, stages, strict=False)
         if walk is not None and stage is not None
     ]
+
+
+def _at_points(problem: Problem, walk: Walk, stage: Stage, convert: Convert | None) -> Solution:
+    """What a stage tells about the points of a problem, in its library."""
+    solution = extend(walk, stage)
+    if convert is not None:
+        solution = to_tensors(solution, convert)
+    tensors = problem.tensors
+    if not any(library_of(tensor).needs_gradient(tensor) for tensor in tensors):
+        return solution
+    if len(tensors) % 2 == 1:  # both sides are one tensor with different weights: it would need two orders
+        return solution
+    return replace(solution, look_closely=lambda: look_closely(walk, stage, convert))
 
 
 def _is_accurate(pair: tuple[Stages, Stages], settings: Multiscale) -> bool:
@@ -167,8 +180,10 @@ def _width(problem: Problem, settings: Multiscale) -> float:
     return settings.width or _CELL * _blur(problem)
 
 
-def _walks(problems: list[Problem], settings: Multiscale, stopping: Stopping, last: int) -> tuple[Walks, Any]:
-    """One walk per problem, on shared clouds, and what brings a solution back to the library of the problems."""
+def _walks(
+    problems: list[Problem], settings: Multiscale, stopping: Stopping, last: int
+) -> tuple[Walks, Convert | None]:
+    """One walk per problem, on shared clouds, and what brings arrays back to the library of the problems, or None."""
     problem = problems[0].detached()
     geometry = problem.geometry
     assert isinstance(geometry, PointGeometry)
@@ -199,6 +214,4 @@ def _walks(problems: list[Problem], settings: Multiscale, stopping: Stopping, la
         if hosted:
             detached = detached.replace(tuple(tensor.numpy() for tensor in detached.tensors))
         walks.append(Walk(detached, pair, cost, truncation, stopping, last))
-    return Walks(*walks), (
-        lambda solution: to_tensors(solution, library.namespace.from_numpy)
-    ) if hosted else (lambda solution: solution)
+    return Walks(*walks), library.namespace.from_numpy if hosted else None

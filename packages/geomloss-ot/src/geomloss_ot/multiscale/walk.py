@@ -137,7 +137,7 @@ def extend(walk: Walk, stage: Stage) -> Solution:
     counts = (len(cells.level) < len(points.level) for cells, points in zip(stage.cells, sides, strict=True))
     value = None
     if not walk.cost.bilinear and any(counts):
-        stage = _stage_of_points(walk, stage, sides)
+        stage = stage_of_points(walk, stage, sides)
         value = stage.solution.value
     left, right = _extensions(walk, stage, sides)
     given = in_given_order(left, walk.clouds[0]), in_given_order(right, walk.clouds[1])
@@ -145,7 +145,7 @@ def extend(walk: Walk, stage: Stage) -> Solution:
     return found if value is None else replace(found, value=value)
 
 
-def _stage_of_points(walk: Walk, stage: Stage, sides: tuple[Cells, Cells]) -> Stage:
+def stage_of_points(walk: Walk, stage: Stage, sides: tuple[Cells, Cells]) -> Stage:
     """The points themselves as cells, with the potentials that those of a stage extend to.
 
     Distances have a kink: points that share a cell feel each other, not its centroid.
