@@ -13,7 +13,7 @@ from symbolic_matrices.arrays import Array
 from ..problems import CloseUp, Problem, Solution
 from ..sinkhorn import to_tensors
 from .converging import Course, solve_between_cells
-from .masks import WORTH_PRUNING, masked_problem
+from .masks import WORTH_PRUNING, dense_problem, highest_potentials
 from .walk import Stage, Walk, stage_of_points
 
 Convert: TypeAlias = "Callable[[np.ndarray], Array]"
@@ -42,7 +42,7 @@ def _without_light_pairs(walk: Walk, stage: Stage, solution: Solution) -> Proble
     n, m = stage.problem.geometry.shape
     if walk.truncation is None or n * m < WORTH_PRUNING:
         return stage.problem
-    return masked_problem(stage.problem, stage.cells, solution, walk.truncation)
+    return dense_problem(stage.problem, stage.cells, highest_potentials(solution), walk.truncation)
 
 
 def _orders(walk: Walk) -> tuple[Array, Array]:
