@@ -13,7 +13,7 @@ from geomloss_ot.measures import Measure
 from geomloss_ot.multiscale import choose_multiscale, converging, masks
 from geomloss_ot.multiscale.blocks import make_blocks
 from geomloss_ot.multiscale.hierarchy import build_hierarchy
-from geomloss_ot.multiscale.pruning import fitted_ceiling, keep_pairs
+from geomloss_ot.multiscale.pruning import keep_pairs, known_bound
 from geomloss_ot.penalties import Balanced
 from geomloss_ot.problems import Problem
 
@@ -123,11 +123,11 @@ def test_skipped_blocks_hold_less_than_the_bound(metric, dim, shape):
     levels = [cloud.finest for cloud in clouds]
     blocks = [make_blocks(level, 8) for level in levels]
     f, g = (p[c.order] for p, c in zip(potentials, clouds, strict=True))
-    ceilings = [
-        fitted_ceiling(block, level.points, value, cost)
+    bounds = [
+        known_bound(block, level.points, value, cost)
         for block, level, value in zip(blocks, levels, (f, g), strict=True)
     ]
-    pairs = keep_pairs(tuple(blocks), tuple(ceilings), cost, -truncation * epsilon)
+    pairs = keep_pairs(tuple(blocks), tuple(bounds), cost, -truncation * epsilon)
     kept = np.zeros((len(x), len(y)), bool)
     for i, j in zip(*pairs, strict=True):
         rows, columns = blocks[0].ranges[i], blocks[1].ranges[j]

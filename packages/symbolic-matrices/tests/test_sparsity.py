@@ -25,6 +25,7 @@ from symbolic_matrices import (
     ragged,
     ragged_from_batch,
 )
+from symbolic_matrices import intervals as interval_arithmetic
 from symbolic_matrices.backends import cpu, threads
 from symbolic_matrices.formulas.reductions import REDUCTIONS as TABLE
 
@@ -522,3 +523,10 @@ def test_a_transposed_structure_that_would_not_fit(monkeypatch):
 def test_structures_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         RANGES.row_ranges[0] = 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**35), st.integers(0, 2**20)), max_size=40), st.integers(1, 3))
+def test_intervals_are_put_in_order(pairs, copies):
+    major, minor = np.array(pairs * copies, "int64").reshape(-1, 2).T
+    order = interval_arithmetic._order(major, minor)
+    np.testing.assert_array_equal(order, np.lexsort((minor, major)))

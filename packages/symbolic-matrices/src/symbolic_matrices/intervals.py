@@ -160,8 +160,16 @@ def _spell(intervals: np.ndarray, numbers: tuple[int, int]) -> str:
 
 
 def _order(major: np.ndarray, minor: np.ndarray) -> np.ndarray:
-    """What sorts by ``major``, then by ``minor``, both >= 0; one stable sort is fast where they are sorted already."""
-    return np.argsort(major * (1 + minor.max(initial=0)) + minor, kind="stable")
+    """What sorts by ``major``, then by ``minor``, both >= 0."""
+    keys = major * (1 + minor.max(initial=0)) + minor
+    if (keys[1:] >= keys[:-1]).all():
+        return np.arange(len(keys))
+    # NumPy sorts numbers of 16 bits by counting: digit by digit, three times as fast as comparisons.
+    order = np.argsort(keys.astype("uint16"), kind="stable")
+    for shift in range(16, int(keys.max()).bit_length(), 16):
+        digits = (keys[order] >> shift).astype("uint16")
+        order = order[np.argsort(digits, kind="stable")]
+    return order
 
 
 def consecutive(lengths: np.ndarray) -> np.ndarray:

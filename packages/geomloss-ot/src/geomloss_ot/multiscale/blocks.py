@@ -31,6 +31,16 @@ class Blocks:
         return np.stack([self.starts, self.starts + self.sizes], 1)
 
     @property
+    def depth(self) -> int:
+        """How many scales there are above."""
+        return 0 if self.parents is None else 1 + self.parents.depth
+
+    @property
+    def families(self) -> np.ndarray:
+        """The interval of the blocks of each parent."""
+        return np.stack([self.first_child, self.first_child + self.children], 1)
+
+    @property
     def children(self) -> np.ndarray:
         """How many blocks each parent has."""
         return np.diff(np.append(self.first_child, len(self.starts)))

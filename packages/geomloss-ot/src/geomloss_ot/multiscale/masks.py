@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
+from symbolic_matrices import BlockRanges
 from symbolic_matrices.arrays import library_of
 
 from ..geometries import Extension, PointGeometry
@@ -14,7 +14,7 @@ from ..problems import Problem, Solution
 from .blocks import MOST, Blocks, Pairs, make_blocks
 from .cells import Cells, Cloud
 from .masses import BlockPlan, estimate_plan
-from .pruning import fitted_ceiling, keep_pairs, ranges_of, tangent_ceiling
+from .pruning import Bound, Ceiling, keep_pairs, known_bound, ranges_of, tangent_ceiling
 
 WORTH_PRUNING = 3e6  # pairs: below, visiting all of them takes less time than choosing some
 _TAIL = 8.0  # how much farther plans between blocks are looked at, in units of epsilon
@@ -57,11 +57,11 @@ def _dense_pairs(
     assert isinstance(problem.geometry, PointGeometry)
     cost = problem.geometry.cost
     blocks = cells[0].blocks, cells[1].blocks
-    ceilings = [
-        fitted_ceiling(own, side.level.points, values, cost)
+    first, second = (
+        known_bound(own, side.level.points, values, cost)
         for own, side, values in zip(blocks, cells, potentials, strict=True)
-    ]
-    return keep_pairs(blocks, (ceilings[0], ceilings[1]), cost, _floor(problem, truncation))
+    )
+    return keep_pairs(blocks, (first, second), cost, _floor(problem, truncation))
 
 
 def highest_potentials(solution: Solution) -> tuple[np.ndarray, np.ndarray]:
@@ -127,28 +127,34 @@ def _pruned_extension(
     if truncation is None or len(rows.level) * len(cells.level) < WORTH_PRUNING:
         return plain
     cost = plain.geometry.cost
-    blocks = make_blocks(rows.level, MOST * max(1, len(rows.level) // len(coarse.level)))
-    row_ceiling = tangent_ceiling(blocks, _tangents(blocks, problem.epsilon, plain, cloud), cost)
-    column_ceiling = fitted_ceiling(cells.blocks, cells.level.points, potential, cost)
-    floor = _floor(problem, truncation)
-    sides = blocks, cells.blocks
-    ranges = ranges_of(sides, keep_pairs(sides, (row_ceiling, column_ceiling), cost, floor))
+    sides = make_blocks(rows.level, MOST * max(1, len(rows.level) // len(coarse.level))), cells.blocks
+    column_bound = known_bound(cells.blocks, cells.level.points, potential, cost)
+    bounds = _tangent_bound(problem.epsilon, plain, cloud), column_bound
+    ranges = ranges_of(sides, keep_pairs(sides, bounds, cost, _floor(problem, truncation)))
     return replace(plain, geometry=replace(plain.geometry, x=rows.points, ranges=ranges))
 
 
-def _tangents(
-    blocks: Blocks | None, epsilon: float, extension: Extension, cloud: Cloud
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Values and, for squared distances, gradients of an extension at the centres of blocks, scale by scale."""
-    while blocks is not None:
-        centres = cloud.lift(blocks.centres)
-        values = extension.softmin(epsilon, centres)
+def _tangent_bound(epsilon: float, extension: Extension, cloud: Cloud) -> Bound:
+    """What bounds an extension by its tangents at the centres of blocks, scale by scale.
+
+    Without the columns that larger blocks do not feel, it is higher, and as concave.
+    """
+
+    def bound(blocks: Blocks, others: Blocks, kept: Pairs | None) -> Ceiling:
+        geometry, centres = extension.geometry, cloud.lift(blocks.centres)
+        if kept is not None:
+            assert others.parents is not None
+            ranges = BlockRanges.from_pairs(blocks.families, others.parents.ranges, np.stack(kept, 1))
+            geometry = replace(geometry, x=centres, ranges=ranges)
+        near = replace(extension, geometry=geometry)
+        values = near.softmin(epsilon, centres)
         library = library_of(values)
-        slopes = None
-        if extension.geometry.cost.bilinear:
-            slopes = library.to_numpy(replace(extension, values=values).gradient(epsilon, centres))
-        yield library.to_numpy(values), slopes
-        blocks = blocks.parents
+        gradients = None
+        if geometry.cost.bilinear:
+            gradients = library.to_numpy(replace(near, values=values).gradient(epsilon, centres))
+        return tangent_ceiling(blocks, library.to_numpy(values), gradients, geometry.cost)
+
+    return bound
 
 
 def _floor(problem: Problem, truncation: float) -> float:

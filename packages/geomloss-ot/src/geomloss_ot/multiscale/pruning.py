@@ -7,9 +7,8 @@ columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from symbolic_matrices import BlockRanges
 from ..costs import Cost
 from .blocks import Blocks, Pairs
 
-_TOGETHER = 1 << 18  # pairs of blocks that are tested together: what fits in a cache
+_TOGETHER = 1 << 14  # pairs of blocks that are tested together: what fits in a cache
 _RIDGE = 1e-2  # of the slopes, relative to the spread of a block: they may be any, heights make up for them
 
 
@@ -28,59 +27,49 @@ class Ceiling:
 
     heights: np.ndarray  # (K,)
     slopes: np.ndarray | None  # (K, D); None: zero, and no curvature
-    parents: Ceiling | None
 
 
-def fitted_ceiling(blocks: Blocks, points: np.ndarray, values: np.ndarray, cost: Cost) -> Ceiling:
+# What bounds a potential on the blocks of one side, at any scale, given those of the other side and the pairs of
+# larger blocks that are kept (None: all of them).
+Bound = Callable[[Blocks, Blocks, "Pairs | None"], Ceiling]
+
+
+def known_bound(blocks: Blocks, points: np.ndarray, values: np.ndarray, cost: Cost) -> Bound:
     """The best bounds of known values at the entries: exact maxima, around a fit of the slopes."""
     if not cost.bilinear:
-        parents = None if blocks.parents is None else fitted_ceiling(blocks.parents, points, values, cost)
-        return Ceiling(np.maximum.reduceat(values, blocks.starts), None, parents)
+        return lambda own, others, kept: Ceiling(np.maximum.reduceat(values, own.starts), None)
     # Where curvatures are known, v(x) - c |x - o|^2 is bounded by affine functions, for any o.
     origin = points.mean(axis=0, dtype=np.float64)
     u = points - origin
     flat = values - cost.coefficient * np.einsum("nd,nd->n", u, u)
-    return _affine_ceiling(
-        blocks, (u, flat), _moments(u, flat, blocks), (origin, cost.coefficient), values.dtype
-    )
+    scale, moments = blocks, {blocks.depth: _moments(u, flat, blocks)}
+    while scale.parents is not None:
+        pooled = np.add.reduceat(moments[scale.depth], scale.first_child, axis=0)
+        scale = scale.parents
+        moments[scale.depth] = pooled
+
+    def bound(own: Blocks, others: Blocks, kept: Pairs | None) -> Ceiling:
+        centres = own.centres - origin
+        slopes = _fit_slopes(moments[own.depth], -2 * cost.coefficient * centres)
+        tilted = flat - np.einsum("nd,nd->n", np.repeat(slopes, own.sizes, axis=0), u)
+        heights = np.maximum.reduceat(tilted, own.starts)
+        heights += ((slopes + cost.coefficient * centres) * centres).sum(-1)
+        slopes = slopes + 2 * cost.coefficient * centres
+        return Ceiling(heights.astype(values.dtype), slopes.astype(values.dtype))
+
+    return bound
 
 
-def _affine_ceiling(
-    blocks: Blocks,
-    entries: tuple[np.ndarray, np.ndarray],
-    moments: np.ndarray,
-    frame: tuple[np.ndarray, float],
-    dtype: np.dtype[Any],
-) -> Ceiling:
-    (u, flat), (origin, coefficient) = entries, frame
-    parents = None
-    if blocks.parents is not None:
-        pooled = np.add.reduceat(moments, blocks.first_child, axis=0)
-        parents = _affine_ceiling(blocks.parents, entries, pooled, frame, dtype)
-    centres = blocks.centres - origin
-    slopes = _fit_slopes(moments, -2 * coefficient * centres)
-    tilted = flat - np.einsum("nd,nd->n", np.repeat(slopes, blocks.sizes, axis=0), u)
-    heights = np.maximum.reduceat(tilted, blocks.starts) + ((slopes + coefficient * centres) * centres).sum(
-        -1
-    )
-    slopes = slopes + 2 * coefficient * centres
-    return Ceiling(heights.astype(dtype), slopes.astype(dtype), parents)
-
-
-def tangent_ceiling(
-    blocks: Blocks, tangents: Iterator[tuple[np.ndarray, np.ndarray | None]], cost: Cost
-) -> Ceiling:
-    """Bounds of a softmin everywhere in the blocks, from its values and gradients at their centres, scale by scale.
+def tangent_ceiling(blocks: Blocks, values: np.ndarray, gradients: np.ndarray | None, cost: Cost) -> Ceiling:
+    """Bounds of a softmin everywhere in the blocks, from its values and gradients at their centres.
 
     For squared distances, a softmin is a concave function plus ``coefficient |x|^2``, below its tangents; for norms, it
     is Lipschitz.
     """
-    values, gradients = next(tangents)
-    parents = None if blocks.parents is None else tangent_ceiling(blocks.parents, tangents, cost)
     if cost.bilinear:
-        return Ceiling(values, gradients, parents)
+        return Ceiling(values, gradients)
     assert cost.norm is not None
-    return Ceiling(values + cost.coefficient * cost.norm(blocks.halves), None, parents)
+    return Ceiling(values + cost.coefficient * cost.norm(blocks.halves), None)
 
 
 def ranges_of(sides: tuple[Blocks, Blocks], pairs: Pairs) -> BlockRanges:
@@ -88,79 +77,93 @@ def ranges_of(sides: tuple[Blocks, Blocks], pairs: Pairs) -> BlockRanges:
     return BlockRanges.from_pairs(sides[0].ranges, sides[1].ranges, np.stack(pairs, 1))
 
 
-def keep_pairs(
-    sides: tuple[Blocks, Blocks], ceilings: tuple[Ceiling, Ceiling], cost: Cost, floor: float
-) -> Pairs:
+def keep_pairs(sides: tuple[Blocks, Blocks], bounds: tuple[Bound, Bound], cost: Cost, floor: float) -> Pairs:
     """The pairs of blocks where f_i + g_j - C_ij may be above ``floor``.
 
     Scale by scale: the children of pairs that are skipped are not looked at.
     """
     rows, columns = sides
-    above = rows.parents, columns.parents
+    above, kept, swapped = (rows.parents, columns.parents), None, None
     if above[0] is None or above[1] is None:
         count = len(rows.starts), len(columns.starts)
         i, j = np.repeat(np.arange(count[0]), count[1]), np.tile(np.arange(count[1]), count[0])
     else:
-        ceilings_above = ceilings[0].parents, ceilings[1].parents
-        assert ceilings_above[0] is not None
-        assert ceilings_above[1] is not None
-        kept = keep_pairs((above[0], above[1]), (ceilings_above[0], ceilings_above[1]), cost, floor)
+        kept = keep_pairs((above[0], above[1]), bounds, cost, floor)
+        swapped = kept[1], kept[0]
         i, j = _children(rows, columns, kept)
-    bound = _bilinear_bound if cost.bilinear else _norm_bound
+    ceilings = bounds[0](rows, columns, kept), bounds[1](columns, rows, swapped)
+    excess = (_bilinear_excess if cost.bilinear else _norm_excess)(sides, ceilings, cost)
     keep = np.empty(len(i), bool)
     for start in range(0, len(i), _TOGETHER):
         some = slice(start, start + _TOGETHER)
-        keep[some] = bound(sides, ceilings, cost, (i[some], j[some])) >= floor
+        keep[some] = excess((i[some], j[some])) >= floor
     return i[keep], j[keep]
 
 
 def _children(rows: Blocks, columns: Blocks, kept: Pairs) -> Pairs:
     """All the pairs of a child of a row block and a child of a column block, for pairs of parents."""
-    n, m = rows.children[kept[0]], columns.children[kept[1]]
-    count = n * m
-    pair = np.repeat(np.arange(len(count)), count)
-    inside = np.arange(len(pair)) - np.repeat(np.cumsum(count) - count, count)
-    i, j = np.divmod(inside, m[pair])
-    return rows.first_child[kept[0]][pair] + i, columns.first_child[kept[1]][pair] + j
+    pair, i = _count_on(rows.first_child[kept[0]], rows.children[kept[0]])
+    parent = kept[1][pair]
+    row, j = _count_on(columns.first_child[parent], columns.children[parent])
+    return i[row], j
 
 
-def _bilinear_bound(
-    sides: tuple[Blocks, Blocks],
-    ceilings: tuple[Ceiling, Ceiling],
-    cost: Cost,
-    pairs: Pairs,
-) -> np.ndarray:
+def _count_on(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """starts[0], starts[0] + 1, ... (counts[0] numbers), starts[1], ... and which of the starts each comes from."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    return owner, np.arange(len(owner)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+
+
+def _bilinear_excess(
+    sides: tuple[Blocks, Blocks], ceilings: tuple[Ceiling, Ceiling], cost: Cost
+) -> Callable[[Pairs], np.ndarray]:
     """The largest sum of the two ceilings minus the cost, over two boxes with centres d apart.
 
     The terms in |u|^2 and |v|^2 of the ceilings and of the cost c |d + u - v|^2 cancel out. What remains is bilinear
     along each axis, and largest at a corner.
     """
-    (rows, columns), (f, g), (i, j) = sides, ceilings, pairs
-    assert f.slopes is not None
-    assert g.slopes is not None
     twice = 2 * cost.coefficient
-    bound = f.heights[i] + g.heights[j]
-    for axis in range(rows.centres.shape[1]):
-        h, k = rows.halves[i, axis], columns.halves[j, axis]
-        d = twice * (rows.centres[i, axis] - columns.centres[j, axis])
-        along, against = (f.slopes[i, axis] - d) * h, (g.slopes[j, axis] + d) * k
-        corner = twice * h * k
-        bound += np.maximum(abs(along + against) + corner, abs(along - against) - corner)
-        bound -= d * d / (2 * twice)
-    return bound
+    first, second = (_table(side, ceiling, twice) for side, ceiling in zip(sides, ceilings, strict=True))
+
+    def excess(pairs: Pairs) -> np.ndarray:
+        height, tilt, x, h = _columns(first, pairs[0])
+        other_height, other_tilt, y, k = _columns(second, pairs[1])
+        along, against, corner = (tilt + twice * y) * h, (other_tilt + twice * x) * k, twice * h * k
+        largest = np.maximum(abs(along + against) + corner, abs(along - against) - corner)
+        largest -= cost.coefficient * (x - y) ** 2
+        found: np.ndarray = height[0] + other_height[0] + largest.sum(0)
+        return found
+
+    return excess
 
 
-def _norm_bound(
-    sides: tuple[Blocks, Blocks],
-    ceilings: tuple[Ceiling, Ceiling],
-    cost: Cost,
-    pairs: Pairs,
-) -> np.ndarray:
+def _table(blocks: Blocks, ceiling: Ceiling, twice: float) -> np.ndarray:
+    """Heights, slopes minus ``twice`` the centres, centres and halves: one line per block, which is copied at once."""
+    assert ceiling.slopes is not None
+    tilts = ceiling.slopes - twice * blocks.centres
+    return np.concatenate((ceiling.heights[:, None], tilts, blocks.centres, blocks.halves), 1)
+
+
+def _columns(table: np.ndarray, numbers: np.ndarray) -> list[np.ndarray]:
+    """The columns of a table for some blocks: (1, P), and three times (D, P)."""
+    dim = (table.shape[1] - 1) // 3
+    return np.split(np.ascontiguousarray(table.take(numbers, 0).T), [1, 1 + dim, 1 + 2 * dim])
+
+
+def _norm_excess(
+    sides: tuple[Blocks, Blocks], ceilings: tuple[Ceiling, Ceiling], cost: Cost
+) -> Callable[[Pairs], np.ndarray]:
     """The sum of the heights, minus the distance between the boxes."""
-    (rows, columns), (f, g), (i, j) = sides, ceilings, pairs
-    assert cost.norm is not None
-    gaps = abs(rows.centres[i] - columns.centres[j]) - rows.halves[i] - columns.halves[j]
-    return f.heights[i] + g.heights[j] - cost.coefficient * cost.norm(np.maximum(gaps, 0.0))
+    (rows, columns), (f, g), norm = sides, ceilings, cost.norm
+    assert norm is not None
+
+    def excess(pairs: Pairs) -> np.ndarray:
+        i, j = pairs
+        gaps = abs(rows.centres[i] - columns.centres[j]) - rows.halves[i] - columns.halves[j]
+        found: np.ndarray = f.heights[i] + g.heights[j] - cost.coefficient * norm(np.maximum(gaps, 0.0))
+        return found
+
+    return excess
 
 
 def _moments(u: np.ndarray, values: np.ndarray, blocks: Blocks) -> np.ndarray:
