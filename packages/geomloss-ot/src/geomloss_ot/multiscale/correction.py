@@ -13,9 +13,11 @@ from scipy.sparse import csr_array
 
 from symbolic_matrices.arrays import Array, library_of
 
-from ..cell_plans import LONGEST, CellPlan, find_damping
+from ..cell_plans import LONGEST, CellPlan, damping_between_kinks
+from ..penalties import Penalty
 from ..problems import Problem
 from ..sinkhorn import Linearize
+from .blocks import Blocks
 from .cells import Cells
 
 _ENTRIES = 16  # per cell, on average, but for
@@ -24,20 +26,44 @@ _DIRECT = 256  # larger cells: their system is inverted
 
 
 def linearize(problem: Problem, cells: tuple[Cells, Cells], masses: csr_array) -> Linearize | None:
-    """Newton's steps between the cells of a scale; None for penalties with kinks, where potentials stay put.
+    """Newton's steps between the cells of a scale; None where there are none of a useful size.
 
-    ``masses`` (K, L) is what the plan moves between the blocks of both sides.
+    ``masses`` (K, L) is what the plan moves between the blocks of both sides. Where penalties have kinks, steps are
+    semi-smooth: potentials that are at a kink stay there.
     """
-    damping = find_damping(problem)
     number, parent = (_scale(cells, most) for most in (_most_cells(cells), _DIRECT))
-    if damping is None or number is None or parent is None:
+    if number is None or parent is None:
         return None
-    left, right = (_groups(side, number) for side in cells)
-    starts = cells[1].blocks.starts[_firsts(right)]
+    pools = _pool(_groups(cells[0], number)), _pool(_groups(cells[1], number))
+    starts = cells[1].blocks.starts[_firsts(_groups(cells[1], number))]
     parents = _firsts(_owners(cells[1].level.starts_of(parent), starts))
-    plan = CellPlan((_pool(left).T @ masses @ _pool(right)).tocsr(), damping, parents)
-    correct = _corrector(plan, problem, starts)
-    return lambda f, g: correct
+    damping = damping_between_kinks(problem)
+
+    def steps(f: Array, g: Array) -> Callable[[Array], Array]:
+        moving = _moving(problem.penalties[0], f), _moving(problem.penalties[1], g)
+        pooled, sums = (pools[0].T @ masses @ pools[1]).tocsr(), None
+        if not all(one.all() for one in moving):
+            sums = pooled.sum(1), pooled.sum(0)
+            shares = [_means(one, side.blocks) for one, side in zip(moving, cells, strict=True)]
+            kept = masses.multiply(shares[0][:, None]).multiply(shares[1]).tocsr()
+            pooled = (pools[0].T @ kept @ pools[1]).tocsr()
+        return _corrector(CellPlan(pooled, damping, parents, sums), problem, starts, moving[1])
+
+    return steps
+
+
+def _moving(penalty: Penalty, potential: Array) -> np.ndarray:
+    """Whether a small change of the softmin changes the potential."""
+    if penalty.slope_rate is not None:
+        return np.ones(potential.shape, bool)
+    curvature: np.ndarray = library_of(potential).to_numpy(penalty.dual_curvature(potential))
+    return np.isfinite(curvature)
+
+
+def _means(values: np.ndarray, blocks: Blocks) -> np.ndarray:
+    """Means over the entries of each block."""
+    means: np.ndarray = np.add.reduceat(values.astype(np.float64), blocks.starts) / blocks.sizes
+    return means
 
 
 def _most_cells(cells: tuple[Cells, Cells]) -> int:
@@ -75,11 +101,13 @@ def _pool(groups: np.ndarray) -> csr_array:
     return csr_array((np.ones(len(groups)), (np.arange(len(groups)), numbers)))
 
 
-def _corrector(plan: CellPlan, problem: Problem, starts: np.ndarray) -> Callable[[Array], Array]:
-    """What maps residuals at the columns of a problem to better steps; cells start at some columns."""
+def _corrector(
+    plan: CellPlan, problem: Problem, starts: np.ndarray, moving: np.ndarray
+) -> Callable[[Array], Array]:
+    """What maps residuals at the columns of a problem, some of which move, to better steps; cells have starts."""
     library = library_of(problem.target.weights)
     longest = LONGEST * problem.epsilon
-    masses = library.to_numpy(problem.target.weights).astype(np.float64)
+    masses = moving * library.to_numpy(problem.target.weights).astype(np.float64)
     sizes = np.diff(np.append(starts, len(masses)))
     empty = np.add.reduceat(masses, starts) <= 0
     # Cells without mass follow the mean of their entries.
@@ -92,7 +120,7 @@ def _corrector(plan: CellPlan, problem: Problem, starts: np.ndarray) -> Callable
         if not np.isfinite(more).all():
             return residual  # masses that are far from any plan's
         more *= longest / max(float(abs(more).max()), longest)
-        found = fine + np.repeat(more, sizes).astype(fine.dtype)
+        found = fine + moving * np.repeat(more, sizes).astype(fine.dtype)
         return library.convert(found, library.dtype_name(residual), library.device(residual))
 
     return correct
