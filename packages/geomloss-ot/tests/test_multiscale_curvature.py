@@ -101,3 +101,24 @@ def test_products_in_batches():
     found, _ = products(lambda *tensors: loss(*(torch.stack([t, t]) for t in tensors)).sum(), leaves)
     expected, _ = products(loss, leaves)
     check_close(found, [2 * product for product in expected], 1e-6)
+
+
+def test_products_for_any_cost():
+    """Costs of users are not pruned, and their arrays are not NumPy's."""
+    leaves = make_clouds(200)
+    options = {"blur": 0.1, "tol": 1e-6, "cost": lambda x, y: ((x - y) ** 2).sum(-1) / 2}
+    found, _ = products(SamplesLoss(backend="multiscale", cluster_scale=0.05, **options), leaves)
+    check_close(found, products(SamplesLoss(backend="online", **options), leaves)[0], 1e-4)
+
+
+def test_products_between_one_tensor_and_itself():
+    """Two measures on one tensor of points, whose derivative has both sides."""
+    a, x, b, _ = make_clouds(200)
+    b = b[: len(a)] / b[: len(a)].sum()
+    options = {"blur": 0.1, "tol": 1e-6, "cost": lambda x, y: ((x - y) ** 2).sum(-1) / 2}
+
+    def both(loss):
+        return lambda a, x, b: loss(a, x, b, x)
+
+    found, _ = products(both(SamplesLoss(backend="multiscale", cluster_scale=0.01, **options)), [a, x, b])
+    check_close(found, products(both(SamplesLoss(backend="online", **options)), [a, x, b])[0], 1e-2)

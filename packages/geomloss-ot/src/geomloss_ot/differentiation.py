@@ -376,30 +376,3 @@ def _partial_derivatives(
 
 def _needs_graph(problem: Problem) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in problem.tensors)
-
-
-def attach_gradients(value: Tensor, tensors: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> Tensor:
-    """Values (...) as functions of tensors (..., D) and (..., D, D), whose gradients are known; differentiable once."""
-    result: Tensor = _Known.apply(value, gradients, *tensors)
-    return result
-
-
-class _Known(torch.autograd.Function):
-    """(tensors) -> a value whose gradients are known."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: tuple[Tensor, ...], *tensors: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise NotImplementedError(
-                "Second derivatives of this distance are not available: drop create_graph=True."
-            )
-        shape = gradient.shape
-        products = (
-            known * gradient.reshape(*shape, *[1] * (known.ndim - len(shape))) for known in ctx.gradients
-        )
-        return (None, None, *products)

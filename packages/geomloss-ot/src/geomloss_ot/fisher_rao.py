@@ -68,7 +68,7 @@ def gaussian_fisher_rao_distance(m_a: Array, m_b: Array, C_a: Array, C_b: Array)
     if not any(library.needs_gradient(array) for array in (m_a, m_b, C_a, C_b)):
         return value
     # PyTorch is optional: this file is only imported for its tensors.
-    from .differentiation import attach_gradients
+    from .known_gradients import attach_gradients
 
     slopes = [geodesic.slopes for geodesic in geodesics]
     gradients = (
