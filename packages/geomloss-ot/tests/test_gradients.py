@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
@@ -168,3 +169,15 @@ def test_float32_follows_float64():
         gradients[dtype] = live.grad.double()
     scale = gradients[torch.float64].abs().max()
     assert (gradients[torch.float32] - gradients[torch.float64]).abs().max() < 1e-3 * scale
+
+
+@pytest.mark.parametrize("backend", ["tensorized", "online", "multiscale"])
+def test_points_far_from_all_others_have_gradients(backend):
+    """Ratios of mass are too small for the digits of potentials there, where nothing moves."""
+    rng = np.random.default_rng(0)
+    x, y = (torch.tensor(rng.random((2500, 2))) for _ in range(2))
+    x[0] = 40.0
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(SamplesLoss(blur=0.05, reach=0.5, backend=backend)(x, y), x)
+    assert torch.isfinite(gradient).all()
+    assert float(gradient[0].norm()) < 1e-9 * float(gradient.norm())

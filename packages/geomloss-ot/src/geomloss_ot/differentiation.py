@@ -187,8 +187,12 @@ def _cost_terms(solved: Solved, live: tuple[Tensor, ...]) -> list[Tensor]:
 def _barycentric_terms(problem: Problem, solution: Solution, live: tuple[Tensor, ...]) -> list[Tensor]:
     """The same for squared distances, whose gradients are displacements: one sum per cloud, without any graph."""
     epsilon, source, target = problem.epsilon, problem.source, problem.target
-    rows = source, solution.f, solution.ratio_f
-    columns = target, solution.g, solution.ratio_g
+    rows, columns = (
+        (measure, potential, ratio, _softmin(solution, k, epsilon))
+        for k, (measure, potential, ratio) in enumerate(
+            ((source, solution.f, solution.ratio_f), (target, solution.g, solution.ratio_g))
+        )
+    )
     if problem.symmetric:  # both sides of the plan are the same, and g has the exact marginal
         sides = [(problem.geometry, columns, columns, 2.0)]
     else:
@@ -196,15 +200,23 @@ def _barycentric_terms(problem: Problem, solution: Solution, live: tuple[Tensor,
     terms = []
     for k, (x, (geometry, own, other, factor)) in enumerate(zip(live, sides, strict=True)):
         if x.requires_grad:
-            measure, potential, ratio = own
+            measure, _, ratio, softmin = own
             if solution.slopes is not None:
                 slopes = solution.slopes[k]
             else:
                 assert isinstance(geometry, PointGeometry)
                 exponents = other[0].log_weights + other[1] / epsilon
-                slopes = geometry.slopes(epsilon, potential - epsilon * ratio.log(), exponents)
+                slopes = geometry.slopes(epsilon, softmin, exponents)
             terms.append(factor * measure.weights * ratio * (slopes * x).sum(-1))
     return terms
+
+
+def _softmin(solution: Solution, side: int, epsilon: float) -> Tensor:
+    """What the potential of one side is the proximal step of, about; ratios are clipped far from all other points."""
+    if solution.softmins is not None:
+        return solution.softmins[side]
+    potential, ratio = ((solution.f, solution.ratio_f), (solution.g, solution.ratio_g))[side]
+    return potential - epsilon * ratio.log()
 
 
 def _extension_term(solved: Solved, side: int, x: Tensor, mass: Tensor) -> Tensor:
