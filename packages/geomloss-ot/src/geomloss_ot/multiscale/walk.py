@@ -134,15 +134,15 @@ def extend(walk: Walk, stage: Stage) -> Solution:
     """The potentials of a stage at the points, in the order in which they were given, and the value that they give."""
     points = walk.problem.geometry.tensors
     sides = walk.clouds[0].points, walk.clouds[1].points
-    counts = (len(cells.level) < len(points.level) for cells, points in zip(stage.cells, sides, strict=True))
-    value = None
-    if not walk.cost.bilinear and any(counts):
+    has_shared = any(len(cells.level) < len(own.level) for cells, own in zip(stage.cells, sides, strict=True))
+    is_repeated = has_shared and not walk.cost.bilinear
+    if is_repeated:
         stage = stage_of_points(walk, stage, sides)
-        value = stage.solution.value
     left, right = _extensions(walk, stage, sides)
     given = in_given_order(left, walk.clouds[0]), in_given_order(right, walk.clouds[1])
     found = _extended(stage, walk.problem, (points[0], points[-1]), given)
-    return found if value is None else replace(found, value=value)
+    # Expansions are right where potentials are optimal: a second one would add errors of first order.
+    return replace(found, value=stage.solution.value) if is_repeated else found
 
 
 def stage_of_points(walk: Walk, stage: Stage, sides: tuple[Cells, Cells]) -> Stage:
