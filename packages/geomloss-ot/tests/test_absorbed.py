@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from geomloss_ot import SamplesLoss, solve_sample, solve_sample_batch
 from geomloss_ot.costs import EUCLIDEAN, SQEUCLIDEAN
 from geomloss_ot.geometries import (
+    Extension,
     PointGeometry,
     RaggedGeometry,
     Softmins,
@@ -21,7 +22,7 @@ from geomloss_ot.geometries import (
     softmins,
     stabilized,
 )
-from symbolic_matrices import ragged
+from symbolic_matrices import BlockRanges, ragged
 
 HALVED = replace(SQEUCLIDEAN, coefficient=0.5)
 EPSILON = 0.01
@@ -142,3 +143,26 @@ def test_gradients_are_those_of_reductions(monkeypatch):
     plain = torch.autograd.grad(loss(x, y), (x, y))
     for own, other in zip(found, plain, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("away", [0.3, 10.0, 300.0])
+def test_extensions_close_to_what_is_known(monkeypatch, dtype, tolerance, away):
+    """Values and derivatives from one reduction; from a log-sum-exp where what is known is far from them."""
+    x, y = make_points(70, 3, dtype=dtype), make_points(45, 3, seed=1, dtype=dtype)
+    exponents = make_points(45, seed=2, dtype=dtype)
+    order = np.random.default_rng(0).permutation(70)
+    ranges = BlockRanges([[0, 40], [40, 70]], [1, 3], [[0, 45], [0, 20], [30, 45]])
+    extension = Extension(PointGeometry(x[order], y, HALVED, ranges), exponents, order, np.argsort(order))
+    expected = extension.evaluate(EPSILON, x, with_slopes=True)
+    assert expected.slopes is None
+    near = expected.values[order] + away * EPSILON * make_points(70, seed=3, dtype=dtype)
+    calls: list[int] = []
+    softmin = PointGeometry.softmin
+    monkeypatch.setattr(PointGeometry, "softmin", lambda *given: calls.append(1) or softmin(*given))
+    for with_slopes in (False, True):
+        found = replace(extension, near=near).evaluate(EPSILON, x, with_slopes=with_slopes)
+        np.testing.assert_allclose(found.values, expected.values, atol=tolerance)
+        np.testing.assert_allclose(found.gradient(EPSILON, x), expected.gradient(EPSILON, x), atol=tolerance)
+        assert (found.slopes is not None) == (with_slopes and away < 300)
+        assert len(calls) == (away == 300) * (1 + with_slopes)

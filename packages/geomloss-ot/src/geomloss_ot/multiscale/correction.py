@@ -116,7 +116,8 @@ def _corrector(
 
     def correct(residual: Array) -> Array:
         fine = library.to_numpy(residual)
-        more = plan.correct(np.add.reduceat(masses * fine, starts) / pooled)
+        with np.errstate(all="ignore"):
+            more = plan.correct(np.add.reduceat(masses * fine, starts) / pooled)
         if not np.isfinite(more).all():
             return residual  # masses that are far from any plan's
         more *= longest / max(float(abs(more).max()), longest)

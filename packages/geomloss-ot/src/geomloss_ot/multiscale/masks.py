@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from symbolic_matrices import BlockRanges
-from symbolic_matrices.arrays import library_of
+from symbolic_matrices.arrays import Array, library_of
 
 from ..geometries import Extension, PointGeometry
 from ..problems import Problem, Solution
@@ -99,10 +99,22 @@ def pruned_extensions(
     plain = plain_extensions(problem, solution)
     (left, fine_left, cloud), (right, fine_right, other) = sides
     f, g = (library_of(h).to_numpy(h) for h in (solution.partner, solution.f))
+    assert solution.softmins is not None
     first = _pruned_extension(problem, plain[0], (left, fine_left, cloud), (right, f), truncation)
+    first = _close_to(solution.softmins[0], first, (left, fine_left, cloud))
     if problem.symmetric:
         return first, first
-    return first, _pruned_extension(problem.T, plain[1], (right, fine_right, other), (left, g), truncation)
+    second = _pruned_extension(problem.T, plain[1], (right, fine_right, other), (left, g), truncation)
+    return first, _close_to(solution.softmins[1], second, (right, fine_right, other))
+
+
+def _close_to(softmin: Array, extension: Extension, side: tuple[Cells, Cells, Cloud]) -> Extension:
+    """The same, whose values are about those of the cells that smaller ones are in."""
+    if extension.geometry.ranges is None or not extension.geometry.cost.bilinear:
+        return extension
+    cells, fine, cloud = side
+    owners = np.searchsorted(cells.level.starts, fine.level.starts, side="right") - 1
+    return replace(extension, near=softmin[cloud.lift_indices(owners)])
 
 
 def in_given_order(extension: Extension, cloud: Cloud) -> Extension:

@@ -115,11 +115,12 @@ def _solve_together(problems: list[Problem], settings: Multiscale, stopping: Sto
 
 def _at_points(problem: Problem, walk: Walk, stage: Stage, convert: Convert | None) -> Solution:
     """What a stage tells about the points of a problem, in its library."""
-    solution = extend(walk, stage)
+    tensors = problem.tensors
+    needs_gradient = any(library_of(tensor).needs_gradient(tensor) for tensor in tensors)
+    solution = extend(walk, stage, with_slopes=needs_gradient)
     if convert is not None:
         solution = to_tensors(solution, convert)
-    tensors = problem.tensors
-    if not any(library_of(tensor).needs_gradient(tensor) for tensor in tensors):
+    if not needs_gradient:
         return solution
     if len(tensors) % 2 == 1:  # both sides are one tensor with different weights: it would need two orders
         return solution

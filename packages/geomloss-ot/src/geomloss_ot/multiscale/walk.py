@@ -130,8 +130,11 @@ def _gradient(stage: Stage, side: int, points: Array) -> Array:
     return replace(extension, values=extension.softmin(epsilon, points)).gradient(epsilon, points)
 
 
-def extend(walk: Walk, stage: Stage) -> Solution:
-    """The potentials of a stage at the points, in the order in which they were given, and the value that they give."""
+def extend(walk: Walk, stage: Stage, *, with_slopes: bool) -> Solution:
+    """The potentials of a stage at the points, in the order in which they were given, and the value that they give.
+
+    ``with_slopes``: their derivatives are wanted too.
+    """
     points = walk.problem.geometry.tensors
     sides = walk.clouds[0].points, walk.clouds[1].points
     has_shared = any(len(cells.level) < len(own.level) for cells, own in zip(stage.cells, sides, strict=True))
@@ -140,7 +143,7 @@ def extend(walk: Walk, stage: Stage) -> Solution:
         stage = stage_of_points(walk, stage, sides)
     left, right = _extensions(walk, stage, sides)
     given = in_given_order(left, walk.clouds[0]), in_given_order(right, walk.clouds[1])
-    found = _extended(stage, walk.problem, (points[0], points[-1]), given)
+    found = _extended(stage, walk.problem, (points[0], points[-1]), given, with_slopes=with_slopes)
     # Expansions are right where potentials are optimal: a second one would add errors of first order.
     return replace(found, value=stage.solution.value) if is_repeated else found
 
@@ -197,7 +200,12 @@ def _next_stage(
 
 
 def _extended(
-    stage: Stage, fine: Problem, rows: tuple[Array, Array], extensions: tuple[Extension, Extension]
+    stage: Stage,
+    fine: Problem,
+    rows: tuple[Array, Array],
+    extensions: tuple[Extension, Extension],
+    *,
+    with_slopes: bool = False,
 ) -> Solution:
     """Potentials on both sides of another problem, and the first-order expansion of its value around this stage.
 
@@ -209,10 +217,10 @@ def _extended(
         if found and fine.symmetric:
             found = found * 2
             break
-        softmin = extension.softmin(epsilon, x)
-        potential = penalty.proximal(softmin, epsilon)
-        ratio = plan_ratio(potential, softmin, epsilon)
-        found.append((potential, ratio, replace(extension, values=softmin)))
+        known = extension.evaluate(epsilon, x, with_slopes=with_slopes)
+        assert known.values is not None
+        potential = penalty.proximal(known.values, epsilon)
+        found.append((potential, plan_ratio(potential, known.values, epsilon), known))
     (f, ratio_f, first), (g, ratio_g, second) = found
     value = coarse.value + _gain(fine, (f, g), (ratio_f, ratio_g))
     # What symmetric problems extend is g.
