@@ -163,7 +163,10 @@ def _tangent_bound(epsilon: float, extension: Extension, cloud: Cloud) -> Bound:
         library = library_of(values)
         gradients = None
         if geometry.cost.bilinear:
-            gradients = library.to_numpy(replace(near, values=values).gradient(epsilon, centres))
+            with np.errstate(
+                invalid="ignore"
+            ):  # blocks that feel no other one have no tangents, and need none
+                gradients = library.to_numpy(replace(near, values=values).gradient(epsilon, centres))
         return tangent_ceiling(blocks, library.to_numpy(values), gradients, geometry.cost)
 
     return bound

@@ -18,7 +18,6 @@ from .blocks import Blocks, Pairs
 _ROWS = 16  # of each block that are asked, some of them twice in smaller blocks
 _MOST = 60.0  # units of epsilon by which potentials may rise: farther, exponentials overflow
 _PARTS = 1 << 18  # pairs of one reduction
-
 _MARGIN = 8.0  # what potentials may gain, in units of epsilon, before pairs that are left out matter
 
 
