@@ -14,15 +14,17 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
 
 import geomloss_ot
-from geomloss_ot.geometries import PointGeometry
+from geomloss_ot.geometries import PointGeometry, absorbed
 
 MOST_RUNS, PATIENCE = 5, 5.0  # seconds after which no other run starts
 REFERENCES = Path(__file__).resolve().parents[3] / "outputs" / "benchmarks" / "references"
@@ -118,22 +120,25 @@ def measure_here(n: int, blur: float, cells: float | None) -> tuple[dict[str, fl
 def count_pairs(run: Callable[[], Found]) -> tuple[int, Found]:
     """How many pairs of points or cells the reductions of a run visit, but for those whose kernels are stored."""
     counts: list[int] = []
-    original = {name: getattr(PointGeometry, name) for name in ("softmin", "apply_plan")}
 
-    def counting(name: str) -> Any:
-        def method(self: PointGeometry, *arguments: Any) -> Any:
-            counts.append(self.shape[-2] * self.shape[-1] if self.ranges is None else self.ranges.pairs)
-            return original[name](self, *arguments)
+    def counting(method: Callable[..., Any], geometry_of: Callable[[Any], PointGeometry]) -> Any:
+        def counted(self: Any, *arguments: Any) -> Any:
+            geometry = geometry_of(self)
+            ranges = geometry.ranges
+            counts.append(geometry.shape[-2] * geometry.shape[-1] if ranges is None else ranges.pairs)
+            return method(self, *arguments)
 
-        return method
+        return counted
 
-    try:
-        for name in original:
-            setattr(PointGeometry, name, counting(name))
+    with ExitStack() as stack:
+        for owner, name, geometry_of in (
+            (PointGeometry, "softmin", lambda geometry: geometry),
+            (PointGeometry, "apply_plan", lambda geometry: geometry),
+            (absorbed._Side, "_moved", lambda side: side._geometry),
+        ):
+            method = counting(getattr(owner, name), geometry_of)
+            stack.enter_context(mock.patch.object(owner, name, method))
         found = run()
-    finally:
-        for name, method in original.items():
-            setattr(PointGeometry, name, method)
     return sum(counts), found
 
 
