@@ -32,6 +32,7 @@ _LEAST_STEP, _LARGEST_STEP = 1.5, 8.0  # ratios between the blurs of two rounds
 _AIM = 0.8  # of the gap that is allowed: what a round aims at
 _EXACT_BLUR = 1 / 128  # in units of the diameter: sharp enough for linear programs to start from
 _MOST_EXACT = 20_000  # points, for which linear programs take seconds
+_MANY, _FEW = 4000, 1000  # points: more are thinned for a first idea of the distance, to so many
 _EXACT = 1e-9  # relative error of distances that count as exact
 _LEAST_BLUR = 1 / 1024  # for more points: potentials in float32 still mean something
 
@@ -205,6 +206,7 @@ class _Bracket(NamedTuple):
     upper: float
     blur: float
     plan: csr_array | None = None
+    expected: float = 0.0  # what the cost is, about: it proves nothing
 
     def is_close(self, pair: Pair, accuracy: float) -> bool:
         return self.upper - self.lower.value <= _allowed_gap(pair, self.lower.value, accuracy)
@@ -230,7 +232,7 @@ def _narrow(pair: Pair, accuracy: float) -> _Bracket:
     least = (_EXACT_BLUR if has_program else _LEAST_BLUR) * pair.diameter
     if accuracy == 0:
         blur = least  # no other bound gets there
-    bracket = _Bracket(lower_bound(pair, entropic_potentials(pair, blur)[0]), math.inf, blur)
+    bracket = _first_bracket(pair, blur, is_final=accuracy == 0)
     for method in (_FLOWS,) if has_program else (_FLOWS, _CELLS):
         bracket = _descend(pair, accuracy, method, bracket, least)
         if bracket.is_close(pair, accuracy):
@@ -239,6 +241,16 @@ def _narrow(pair: Pair, accuracy: float) -> _Bracket:
         exact = transport_exactly(pair, bracket.lower)
         bracket = _Bracket(exact.lower, min(exact.upper, bracket.upper), bracket.blur, exact.plan)
     return bracket
+
+
+def _first_bracket(pair: Pair, blur: float, *, is_final: bool) -> _Bracket:
+    """What is known from one temperature; where lower ones follow, a thinned pair tells how far to go."""
+    if is_final or max(pair.shape) <= _MANY:
+        return _Bracket(lower_bound(pair, entropic_potentials(pair, blur)[0]), math.inf, blur)
+    some = pair.thinned(_FEW)
+    expected = lower_bound(some, entropic_potentials(some, blur)[0]).value
+    nothing = LowerBound(0.0, *(np.zeros(count) for count in pair.shape))
+    return _Bracket(nothing, math.inf, blur, expected=expected)
 
 
 def _trivial(pair: Pair) -> _Bracket:
@@ -254,7 +266,8 @@ def _descend(pair: Pair, accuracy: float, method: _Method, start: _Bracket, leas
     for _ in range(_MOST_ROUNDS):
         if blur <= least:
             break
-        step = (gap / (_AIM * _allowed_gap(pair, lower.value, accuracy))) ** (1 / power)
+        expected = max(lower.value, start.expected)
+        step = (gap / (_AIM * _allowed_gap(pair, expected, accuracy))) ** (1 / power)
         blur = max(least, blur / min(max(step, _LEAST_STEP), _LARGEST_STEP))
         potentials = entropic_potentials(pair, blur)
         lower = max(lower, lower_bound(pair, potentials[0]), key=lambda found: found.value)

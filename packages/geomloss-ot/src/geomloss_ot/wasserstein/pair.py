@@ -97,6 +97,11 @@ class Pair:
         left, right = self.clouds
         return left.hierarchy.weights, right.hierarchy.weights
 
+    def thinned(self, most: int) -> Pair:
+        """About the same pair, with at most so many points on each side, which stand for their neighbours."""
+        left, right = (_thin(cloud, most) for cloud in self.clouds)
+        return Pair((left, right), self.cost, self.lift)
+
     def cells(self, edge: float) -> tuple[Cells, Cells]:
         """The cells of both clouds with edges of at most ``edge``."""
         left, right = (cloud.cells(cloud.hierarchy.number_of(edge)) for cloud in self.clouds)
@@ -114,6 +119,12 @@ class Pair:
         """
         sides = zip(self.clouds, cells, strict=True)
         return sum(cloud.hierarchy.spread(side.level, self.cost.power) for cloud, side in sides)
+
+
+def _thin(cloud: Cloud, most: int) -> Merged:
+    points, weights = cloud.hierarchy.points, cloud.hierarchy.weights
+    starts = np.arange(0, len(points), -(-len(points) // most))
+    return Merged(points[starts], np.add.reduceat(weights, starts), np.arange(len(starts)))
 
 
 def _sort_cloud(points: np.ndarray, weights: np.ndarray) -> Cloud:
