@@ -146,10 +146,28 @@ class PointGeometry:
     ) -> Array:
         u, v, b = rank_one
         scaled = self._scaled_cost(epsilon)
-        p = (_row(f / epsilon) + _column(g / epsilon) - scaled).exp() + _row(u) * _column(v)
         tiny = 1e-38 if library_of(f).dtype_name(f) == "float32" else 1e-300  # p log p = 0 at p = 0
-        terms = p * scaled + p * (p + tiny).log() - p + 1.0
-        return epsilon * (terms * _column(b)).sum(axis=_J)[..., 0]
+
+        def terms(p: Any) -> Any:
+            return p * scaled + p * (p + tiny).log() - p + 1.0
+
+        product = _row(u) * _column(v)
+        found = terms((_row(f / epsilon) + _column(g / epsilon) - scaled).exp() + product)
+        if self.ranges is None:
+            return epsilon * (found * _column(b)).sum(axis=_J)[..., 0]
+        visited = ((found - terms(product)) * _column(b)).sum(axis=_J)[..., 0]
+        return epsilon * (visited + self._product_density(epsilon, (u, v, b), tiny))
+
+    def _product_density(self, epsilon: float, rank_one: tuple[Array, Array, Array], tiny: float) -> Array:
+        """sum_j b_j (r C / epsilon + r log r - r + 1) for r = u_i v_j and squared distances: without visiting pairs."""
+        assert self.cost.bilinear
+        u, v, b = rank_one
+        xp, mass = library_of(u).namespace, b * v
+        squares = [(points * points).sum(-1) for points in (self.x, self.y)]
+        moment = (mass[..., None] * self.y).sum(-2)
+        costs = mass.sum() * squares[0] - 2 * (self.x * moment).sum(-1) + (mass * squares[1]).sum()
+        logarithms = mass.sum() * (xp.log(u + tiny) - 1) + (mass * xp.log(v + tiny)).sum()
+        return u * (self.cost.coefficient / epsilon * costs + logarithms) + b.sum()
 
     def dense_costs(self, like: Array) -> Array | None:
         # A formula of the user may know symbolic matrices only, and pairs may be left out.
