@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .barycenters import barycenter, barycenter_grid
 from .batches import OTBatchResult, solve_batch, solve_sample_batch
 from .certificates import Certificate
+from .costs import LipschitzCost
 from .fisher_rao import gaussian_fisher_rao_distance, gaussian_fisher_rao_geodesic
 from .free_support import barycenter_sample
 from .gaussians import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Certificate",
     "ImagesBarycenter",
+    "LipschitzCost",
     "OTBatchResult",
     "OTResult",
     "Progress",

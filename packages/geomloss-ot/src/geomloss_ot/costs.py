@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ class Cost:
     scaled instead of costs, which saves one multiplication per pair. ``translation_invariant`` allows to centre the
     points. ``box_diameter`` bounds the distance between two points of a box, given the lengths of its sides;
     ``norm``, for costs that are norms of x - y, is this norm along the last axis. ``bilinear`` states that the cost is
-    |x|^2 + |y|^2 - 2 <x, y>.
+    |x|^2 + |y|^2 - 2 <x, y>. ``lipschitz`` bounds the derivatives of ``formula`` in x and in y.
     """
 
     name: str
@@ -36,6 +37,54 @@ class Cost:
     box_diameter: Callable[[Array], float] | None = None
     norm: Callable[[Array], Array] | None = None
     bilinear: bool = False
+    lipschitz: float | None = None
+
+
+@dataclass(frozen=True)
+class LipschitzCost:
+    r"""A ground cost of yours that large clouds may have: how fast it changes tells which points are too far apart.
+
+    .. math::  |C(x, y) - C(x', y')| \leq L\, (|x - x'| + |y - y'|)
+
+    for all the points between those of the clouds. Losses take it as ``cost=``, with ``backend="multiscale"`` if you
+    like, :func:`solve_sample` as ``metric=``.
+
+    Parameters
+    ----------
+    formula
+        A function of two LazyTensors x_i and y_j that returns a scalar formula, of x_i and y_j only.
+    lipschitz
+        L > 0, in units of the cost per unit of length. If it is too small, pairs of points may be left out that matter.
+
+    Raises
+    ------
+    ValueError
+        If ``formula`` is no function, or ``lipschitz`` not positive and finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from geomloss_ot import LipschitzCost, SamplesLoss
+    >>> cost = LipschitzCost(lambda x, y: (1 + x.sqdist(y)).sqrt() - 1, lipschitz=1.0)
+    >>> x, y = torch.rand(100, 2), torch.rand(80, 2)
+    >>> loss = SamplesLoss(cost=cost, blur=0.1, backend="multiscale")
+    >>> bool(loss(x, y) > 0)
+    True
+    """
+
+    formula: Callable[[Any, Any], Any]
+    lipschitz: float
+
+    def __post_init__(self) -> None:
+        if not callable(self.formula):
+            raise ValueError(f"formula={self.formula!r}: expected a function of two LazyTensors.")
+        if not 0 < self.lipschitz < math.inf:
+            raise ValueError(
+                f"lipschitz={self.lipschitz!r}: expected a positive finite number, above the derivatives of the cost."
+            )
+
+    def __call__(self, x: Any, y: Any) -> Any:
+        return self.formula(x, y)
 
 
 def check_scalar_formula(what: str, formula: object, ndim: int, example: str) -> None:
@@ -139,6 +188,8 @@ COSTS = {cost.name: cost for cost in (SQEUCLIDEAN, EUCLIDEAN, CITYBLOCK, COSINE,
 
 def find_cost(cost: str | Callable[[Any, Any], Any], argument: str = "cost") -> Cost:
     """The row of a name; a function becomes a row of its own, used both on LazyTensors and on arrays."""
+    if isinstance(cost, LipschitzCost):
+        return Cost("custom", cost.formula, cost.formula, lipschitz=float(cost.lipschitz))
     if callable(cost):
         return Cost(getattr(cost, "__name__", "custom"), cost, cost)
     if cost not in COSTS:

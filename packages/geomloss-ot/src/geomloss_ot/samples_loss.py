@@ -73,7 +73,8 @@ class SamplesLoss(torch.nn.Module):
         of the blur, for gradients that are right to about 1 %; a quarter brings them to 0.5 %.
     cost
         Instead of ``p``: name of a cost, or a function of two LazyTensors that returns a formula (of two tensors
-        (B, N, D) and (B, M, D), that returns (B, N, M), for ``backend="tensorized"``).
+        (B, N, D) and (B, M, D), that returns (B, N, M), for ``backend="tensorized"``), or a
+        :class:`LipschitzCost`, which large clouds may have.
     kernel
         Instead of the kernel of ``loss``: a function of two LazyTensors that returns a formula.
     debias
@@ -150,8 +151,7 @@ class SamplesLoss(torch.nn.Module):
         )
         check_scaling(scaling)
         check_count("max_iter", max_iter)
-        if cost is not None:
-            find_cost(cost)
+        lipschitz = None if cost is None else find_cost(cost).lipschitz
         if kernel is not None and not callable(kernel):
             raise ValueError(
                 f"kernel={kernel!r}: expected a function of two LazyTensors that returns a formula, or None."
@@ -160,9 +160,10 @@ class SamplesLoss(torch.nn.Module):
             raise ValueError(
                 f"backend='multiscale' computes loss='sinkhorn' only, and loss={loss!r}: choose 'auto' or 'online'."
             )
-        if backend == "multiscale" and cost is not None and cluster_scale is None:
+        if backend == "multiscale" and cost is not None and cluster_scale is None and lipschitz is None:
             raise ValueError(
-                "backend='multiscale' does not know how large cells may be for this cost: give cluster_scale=..."
+                "backend='multiscale' does not know how large cells may be for this cost: give cluster_scale=..., or "
+                "a LipschitzCost."
             )
         check_choice("unbalanced_type", unbalanced_type, tuple(PENALTIES))
         self._penalties = find_penalties(

@@ -74,7 +74,7 @@ def solve_sample(
     metric
         ``"sqeuclidean"``, ``"euclidean"``, ``"cityblock"``, ``"cosine"``, ``"geodesic sphere"`` (the angle between two
         directions), or a function of two LazyTensors ``x_i`` and ``y_j`` that returns a scalar formula (with
-        ``lazy=False``, of the two arrays, that returns the (N, M) costs).
+        ``lazy=False``, of the two arrays, that returns the (N, M) costs), or a :class:`LipschitzCost`.
     reg
         epsilon, in the units of the cost.
     unbalanced
@@ -313,10 +313,10 @@ def read_backend(backend: str, cost: Cost, given: str) -> Callable[..., Divergen
     check_choice("backend", backend, ("online", "multiscale"))
     if backend == "online":
         return partial(solve_divergence, annealing=Annealing())
-    if not cost.translation_invariant:
+    if not cost.translation_invariant and cost.lipschitz is None:
         raise ValueError(
-            f"backend='multiscale' serves the costs sqeuclidean, euclidean and cityblock, but {given}: choose "
-            "'online'."
+            f"backend='multiscale' serves the costs sqeuclidean, euclidean and cityblock, and any LipschitzCost, but "
+            f"{given}: choose 'online'."
         )
     return partial(solve_multiscale, settings=Multiscale(width=0.0))
 

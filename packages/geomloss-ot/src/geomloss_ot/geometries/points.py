@@ -45,6 +45,7 @@ class PointGeometry:
             lambda y, x: library_of(x).namespace.swapaxes(cost.dense(x, y), -1, -2),
             power=cost.power,
             coefficient=cost.coefficient,
+            lipschitz=cost.lipschitz,
         )
         return PointGeometry(self.y, self.x, swapped, ranges)
 

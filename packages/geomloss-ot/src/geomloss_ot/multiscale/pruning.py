@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from symbolic_matrices import BlockRanges
+from symbolic_matrices import BlockRanges, LazyTensor
 
 from ..costs import Cost
 from .blocks import Blocks, Pairs
@@ -63,13 +63,21 @@ def known_bound(blocks: Blocks, points: np.ndarray, values: np.ndarray, cost: Co
 def tangent_ceiling(blocks: Blocks, values: np.ndarray, gradients: np.ndarray | None, cost: Cost) -> Ceiling:
     """Bounds of a softmin everywhere in the blocks, from its values and gradients at their centres.
 
-    For squared distances, a softmin is a concave function plus ``coefficient |x|^2``, below its tangents; for norms, it
-    is Lipschitz.
+    For squared distances, a softmin is a concave function plus ``coefficient |x|^2``, below its tangents; for other
+    costs, it is as Lipschitz as they are.
     """
     if cost.bilinear:
         return Ceiling(values, gradients)
-    assert cost.norm is not None
-    return Ceiling(values + cost.coefficient * cost.norm(blocks.halves), None)
+    return Ceiling(values + cost.coefficient * _largest_change(blocks, cost), None)
+
+
+def _largest_change(blocks: Blocks, cost: Cost) -> np.ndarray:
+    """Of the formula of a cost, between the centre and any other point of a block: (K,)."""
+    if cost.norm is not None:
+        return cost.norm(blocks.halves)
+    assert cost.lipschitz is not None
+    found: np.ndarray = cost.lipschitz * np.sqrt((blocks.halves**2).sum(-1))
+    return found
 
 
 def ranges_of(sides: tuple[Blocks, Blocks], pairs: Pairs) -> BlockRanges:
@@ -92,12 +100,18 @@ def keep_pairs(sides: tuple[Blocks, Blocks], bounds: tuple[Bound, Bound], cost: 
         swapped = kept[1], kept[0]
         i, j = _children(rows, columns, kept)
     ceilings = bounds[0](rows, columns, kept), bounds[1](columns, rows, swapped)
-    excess = (_bilinear_excess if cost.bilinear else _norm_excess)(sides, ceilings, cost)
+    excess = _find_excess(cost)(sides, ceilings, cost)
     keep = np.empty(len(i), bool)
     for start in range(0, len(i), _TOGETHER):
         some = slice(start, start + _TOGETHER)
         keep[some] = excess((i[some], j[some])) >= floor
     return i[keep], j[keep]
+
+
+def _find_excess(cost: Cost) -> Callable[..., Callable[[Pairs], np.ndarray]]:
+    if cost.bilinear:
+        return _bilinear_excess
+    return _lipschitz_excess if cost.norm is None else _norm_excess
 
 
 def _children(rows: Blocks, columns: Blocks, kept: Pairs) -> Pairs:
@@ -161,6 +175,26 @@ def _norm_excess(
         i, j = pairs
         gaps = abs(rows.centres[i] - columns.centres[j]) - rows.halves[i] - columns.halves[j]
         found: np.ndarray = f.heights[i] + g.heights[j] - cost.coefficient * norm(np.maximum(gaps, 0.0))
+        return found
+
+    return excess
+
+
+def _lipschitz_excess(
+    sides: tuple[Blocks, Blocks], ceilings: tuple[Ceiling, Ceiling], cost: Cost
+) -> Callable[[Pairs], np.ndarray]:
+    """The sum of the heights, minus the cost between the centres, plus what it changes at most in both boxes."""
+    rows, columns = sides
+    first, second = (
+        ceiling.heights + cost.coefficient * _largest_change(side, cost)
+        for side, ceiling in zip(sides, ceilings, strict=True)
+    )
+
+    def excess(pairs: Pairs) -> np.ndarray:
+        i, j = pairs
+        x, y = (LazyTensor(centres[:, None]) for centres in (rows.centres[i], columns.centres[j]))
+        costs = cost.formula(x, y).sum(axis=1)[:, 0]
+        found: np.ndarray = first[i] + second[j] - cost.coefficient * costs
         return found
 
     return excess

@@ -206,7 +206,9 @@ def _walks(
         arrays = library.to_numpy(points), library.to_numpy(measure.weights)
         clouds.append(Cloud(build_hierarchy(*arrays, width, labels), lift, lift_indices))
     truncation = None
-    if settings.truncate is not None and (cost.bilinear or cost.norm is not None):
+    if settings.truncate is not None and (
+        cost.bilinear or cost.norm is not None or cost.lipschitz is not None
+    ):
         truncation = max(settings.truncate, math.log(4 / stopping.tol))
     pairs = ((clouds[0], clouds[1]), (clouds[0], clouds[0]), (clouds[1], clouds[1]))
     walks = []
