@@ -78,5 +78,6 @@ def test_product_measures_of_skipped_pairs_are_not_visited():
     assert isinstance(geometry, PointGeometry)
     r = u[:, None] * v
     costs = geometry.cost.coefficient * ((geometry.x[:, None] - geometry.y[None]) ** 2).sum(-1)
-    expected = (r * costs / 0.1 + r * np.log(r) - r + 1) @ b
-    np.testing.assert_allclose(geometry._product_density(0.1, (u, v, b), 1e-300), expected, rtol=1e-12)
+    expected = (r * costs + 0.1 * (r * np.log(r) - r + 1)) @ b
+    np.testing.assert_allclose(geometry._product_integral(0.1, (u, v, b)), expected, rtol=1e-12)
+    np.testing.assert_allclose(geometry.skipped_density(0.1, (u, v, b)), 0.0, atol=1e-12)

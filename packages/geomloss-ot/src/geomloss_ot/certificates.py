@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from symbolic_matrices.arrays import Array, library_of
 
+from .geometries import PointGeometry
 from .measures import Measure
 from .penalties import Penalty
 from .problems import Problem, Solution, row_marginal
@@ -59,10 +60,13 @@ def certify(problem: Problem, solution: Solution, skipped: float = 0.0) -> Certi
         skipped * one.mass / w.sum(-1)
         for one, w in zip((problem.source, problem.target), wanted, strict=True)
     ]
+    primal = _primal_value(problem, plan, is_partial=skipped > 0)
     return Certificate(
         _relative_error(rows, wanted[0]) + more[0],
         _relative_error(columns, wanted[1]) + more[1],
-        _primal_value(problem, plan) - solution.value + problem.epsilon * skipped * problem.source.mass,
+        _primal_value(problem, plan, is_partial=skipped > 0)
+        - solution.value
+        + problem.epsilon * skipped * problem.source.mass,
     )
 
 
@@ -148,11 +152,13 @@ def _filled(lack: Array, total: Array, bound: float, target: Measure, marginal: 
     return lack + (total - lack.sum(-1)[..., None]) * _quotient(room, room.sum(-1)[..., None])
 
 
-def _primal_value(problem: Problem, plan: RoundedPlan) -> Array:
-    penalty_a, penalty_b = problem.penalties
-    inner = problem.geometry.primal_density(
-        problem.epsilon, plan.f, plan.g, (*plan.rank_one, problem.target.weights)
-    )
+def _primal_value(problem: Problem, plan: RoundedPlan, *, is_partial: bool) -> Array:
+    """``is_partial``: some pairs are not visited, where the plan is a product measure."""
+    (penalty_a, penalty_b), rank_one = problem.penalties, (*plan.rank_one, problem.target.weights)
+    inner = problem.geometry.primal_density(problem.epsilon, plan.f, plan.g, rank_one)
+    if is_partial:
+        assert isinstance(problem.geometry, PointGeometry)
+        inner = inner + problem.geometry.skipped_density(problem.epsilon, rank_one)
     return (
         problem.source.integrate(inner)
         + _penalty(penalty_a, problem.source, plan.rows)

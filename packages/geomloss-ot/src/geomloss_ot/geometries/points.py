@@ -146,29 +146,32 @@ class PointGeometry:
         self, epsilon: float, f: Array, g: Array, rank_one: tuple[Array, Array, Array]
     ) -> Array:
         u, v, b = rank_one
-        scaled = self._scaled_cost(epsilon)
-        tiny = 1e-38 if library_of(f).dtype_name(f) == "float32" else 1e-300  # p log p = 0 at p = 0
+        density = (_row(f / epsilon) + _column(g / epsilon) - self._scaled_cost(epsilon)).exp()
+        return self._integral(epsilon, density + _row(u) * _column(v), b)
 
-        def terms(p: Any) -> Any:
-            return p * scaled + p * (p + tiny).log() - p + 1.0
+    def skipped_density(self, epsilon: float, rank_one: tuple[Array, Array, Array]) -> Array:
+        """What ``primal_density`` leaves out where pairs are not visited and the plan is u_i v_j.
 
-        product = _row(u) * _column(v)
-        found = terms((_row(f / epsilon) + _column(g / epsilon) - scaled).exp() + product)
-        if self.ranges is None:
-            return epsilon * (found * _column(b)).sum(axis=_J)[..., 0]
-        visited = ((found - terms(product)) * _column(b)).sum(axis=_J)[..., 0]
-        return epsilon * (visited + self._product_density(epsilon, (u, v, b), tiny))
+        For squared distances.
+        """
+        u, v, b = rank_one
+        return self._product_integral(epsilon, rank_one) - self._integral(epsilon, _row(u) * _column(v), b)
 
-    def _product_density(self, epsilon: float, rank_one: tuple[Array, Array, Array], tiny: float) -> Array:
-        """sum_j b_j (r C / epsilon + r log r - r + 1) for r = u_i v_j and squared distances: without visiting pairs."""
+    def _integral(self, epsilon: float, p: Any, b: Array) -> Array:
+        """sum_j b_j (p C + epsilon (p log p - p + 1)) over the pairs that are visited."""
+        terms = p * self._scaled_cost(epsilon) + p * (p + _tiny(b)).log() - p + 1.0
+        return epsilon * (terms * _column(b)).sum(axis=_J)[..., 0]
+
+    def _product_integral(self, epsilon: float, rank_one: tuple[Array, Array, Array]) -> Array:
+        """The same for p = u_i v_j over all the pairs, without visiting them."""
         assert self.cost.bilinear
         u, v, b = rank_one
-        xp, mass = library_of(u).namespace, b * v
+        xp, mass, tiny = library_of(u).namespace, b * v, _tiny(b)
         squares = [(points * points).sum(-1) for points in (self.x, self.y)]
         moment = (mass[..., None] * self.y).sum(-2)
         costs = mass.sum() * squares[0] - 2 * (self.x * moment).sum(-1) + (mass * squares[1]).sum()
         logarithms = mass.sum() * (xp.log(u + tiny) - 1) + (mass * xp.log(v + tiny)).sum()
-        return u * (self.cost.coefficient / epsilon * costs + logarithms) + b.sum()
+        return u * (self.cost.coefficient * costs + epsilon * logarithms) + epsilon * b.sum()
 
     def dense_costs(self, like: Array) -> Array | None:
         # A formula of the user may know symbolic matrices only, and pairs may be left out.
@@ -213,6 +216,11 @@ class PointGeometry:
         return cost.formula(
             LazyTensor((scale * x)[..., :, None, :]), LazyTensor((scale * y)[..., None, :, :])
         )
+
+
+def _tiny(like: Array) -> float:
+    """What makes p log p zero at p = 0."""
+    return 1e-38 if library_of(like).dtype_name(like) == "float32" else 1e-300
 
 
 def _row(values: Array) -> Any:
