@@ -64,9 +64,7 @@ def certify(problem: Problem, solution: Solution, skipped: float = 0.0) -> Certi
     return Certificate(
         _relative_error(rows, wanted[0]) + more[0],
         _relative_error(columns, wanted[1]) + more[1],
-        _primal_value(problem, plan, is_partial=skipped > 0)
-        - solution.value
-        + problem.epsilon * skipped * problem.source.mass,
+        primal - solution.value + problem.epsilon * skipped * problem.source.mass,
     )
 
 
